@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Regular expressions with Python's meaning (PCRE2, UTF-8): recipe patterns and pre-tokenizers need look-around.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "base/error.h"
+
+namespace nibble {
+
+class Regex {
+ public:
+  // The error shows the pattern and the position.
+  static Result<Regex> compile(std::string_view pattern);
+
+  // Python's re.match: anchored at the start, not at the end.
+  bool matches_prefix(std::string_view text) const;
+  // Python's re.search from byte `start`: [begin, end) of the first match.
+  std::optional<std::pair<std::size_t, std::size_t>> search(std::string_view text, std::size_t start = 0) const;
+  const std::string& pattern() const;
+
+ private:
+  struct Code;
+  explicit Regex(std::shared_ptr<const Code> code) : code_(std::move(code)) {}
+  std::shared_ptr<const Code> code_;
+};
+
+}  // namespace nibble
