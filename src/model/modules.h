@@ -29,7 +29,6 @@ struct ModuleInfo {
   std::string weight;      // tensor name in the checkpoint; empty when the module owns none (tied head)
   std::string bias;        // tensor name; empty without a bias
   bool transposed = false; // stored [in, out] (GPT-2's Conv1D)
-  // A slice of a fused stored tensor, in rows: [row_begin, row_begin + rows); whole tensor when stored_rows == rows.
   std::string tied_to;     // name of the module whose weight it shares (lm_head -> model.embed_tokens)
 };
 
