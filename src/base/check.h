@@ -7,6 +7,6 @@ namespace nibble::internal {
 [[noreturn]] void check_failed(const char* file, int line, const char* condition, const char* message);
 }
 
-#define CHECK(condition, message)                                                                  \
-  (static_cast<bool>(condition) ? void(0)                                                          \
+#define CHECK(condition, message)         \
+  (static_cast<bool>(condition) ? void(0) \
                                 : ::nibble::internal::check_failed(__FILE__, __LINE__, #condition, message))

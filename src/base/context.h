@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What long-running functions get from their caller: threads, a place for events, a stop signal. Passed down as a
-// reference; there is no global state.
+// What long-running functions get from their caller: threads, a place for events, a stop signal. Passed down
+// as a reference; there is no global state.
 #pragma once
 
 #include "base/events.h"

@@ -43,8 +43,9 @@ const DTypeRow& row(DType dtype) {
   return found;
 }
 
-// Rounds |value| to a format with `mantissa` stored bits and exponent bias `bias`, half to even, subnormals included.
-// Returns exponent field and mantissa packed as an integer (it may exceed the format's largest; the caller decides).
+// Rounds |value| to a format with `mantissa` stored bits and exponent bias `bias`, half to even, subnormals
+// included. Returns exponent field and mantissa packed as an integer (it may exceed the format's largest; the
+// caller decides).
 std::uint32_t round_magnitude(float magnitude, int mantissa, int bias) {
   const auto bits = std::bit_cast<std::uint32_t>(magnitude);
   const int exponent = static_cast<int>(bits >> 23) - 127;
@@ -69,10 +70,18 @@ float decode_small(std::uint32_t magnitude, int mantissa, int bias) {
 
 }  // namespace
 
-std::size_t dtype_bytes(DType dtype) { return row(dtype).bytes; }
-bool is_float(DType dtype) { return row(dtype).is_float; }
-std::string_view safetensors_name(DType dtype) { return row(dtype).safetensors; }
-std::string_view torch_name(DType dtype) { return row(dtype).torch; }
+std::size_t dtype_bytes(DType dtype) {
+  return row(dtype).bytes;
+}
+bool is_float(DType dtype) {
+  return row(dtype).is_float;
+}
+std::string_view safetensors_name(DType dtype) {
+  return row(dtype).safetensors;
+}
+std::string_view torch_name(DType dtype) {
+  return row(dtype).torch;
+}
 
 std::optional<DType> dtype_from_safetensors(std::string_view name) {
   for (const DTypeRow& r : kRows) {
@@ -105,8 +114,10 @@ std::uint16_t f32_to_f16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
-  if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // >= 65520 rounds to infinity
+  if (magnitude > 0x7f800000u)
+    return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
+  if (magnitude >= 0x477ff000u)
+    return static_cast<std::uint16_t>(sign | 0x7c00u);  // >= 65520 rounds to infinity
   return static_cast<std::uint16_t>(sign | round_magnitude(std::bit_cast<float>(magnitude), 10, 15));
 }
 
@@ -126,14 +137,17 @@ std::uint8_t f32_to_f8e4m3(float value) {
   return static_cast<std::uint8_t>(sign | code);
 }
 
-float f8e5m2_to_f32(std::uint8_t bits) { return f16_to_f32(static_cast<std::uint16_t>(bits << 8)); }
+float f8e5m2_to_f32(std::uint8_t bits) {
+  return f16_to_f32(static_cast<std::uint16_t>(bits << 8));
+}
 
 std::uint8_t f32_to_f8e5m2(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint8_t>((bits >> 24) & 0x80u);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<std::uint8_t>(sign | 0x7fu);
-  if (magnitude >= 0x47700000u) return static_cast<std::uint8_t>(sign | 0x7cu);  // >= 61440 rounds to infinity
+  if (magnitude >= 0x47700000u)
+    return static_cast<std::uint8_t>(sign | 0x7cu);  // >= 61440 rounds to infinity
   return static_cast<std::uint8_t>(sign | round_magnitude(std::bit_cast<float>(magnitude), 2, 15));
 }
 
@@ -144,10 +158,14 @@ float f8e8m0_to_f32(std::uint8_t bits) {
 
 float round_to(DType dtype, float value) {
   switch (dtype) {
-    case DType::kF32: return value;
-    case DType::kF16: return f16_to_f32(f32_to_f16(value));
-    case DType::kBF16: return bf16_to_f32(f32_to_bf16(value));
-    default: break;
+    case DType::kF32:
+      return value;
+    case DType::kF16:
+      return f16_to_f32(f32_to_f16(value));
+    case DType::kBF16:
+      return bf16_to_f32(f32_to_bf16(value));
+    default:
+      break;
   }
   CHECK(false, "round_to takes F32, F16 or BF16");
   return value;

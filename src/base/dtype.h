@@ -12,8 +12,22 @@
 namespace nibble {
 
 enum class DType : std::uint8_t {
-  kF64, kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kF8E8M0,
-  kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8, kBool,
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,
+  kF8E8M0,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU64,
+  kU32,
+  kU16,
+  kU8,
+  kBool,
 };
 
 std::size_t dtype_bytes(DType dtype);
@@ -25,7 +39,9 @@ std::optional<DType> dtype_from_safetensors(std::string_view name);
 std::string_view torch_name(DType dtype);
 std::optional<DType> dtype_from_torch(std::string_view name);
 
-inline float bf16_to_f32(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+inline float bf16_to_f32(std::uint16_t bits) {
+  return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
 
 // NaN stays NaN (quiet); overflow rounds to infinity.
 inline std::uint16_t f32_to_bf16(float value) {
@@ -36,8 +52,8 @@ inline std::uint16_t f32_to_bf16(float value) {
 
 float f16_to_f32(std::uint16_t bits);
 std::uint16_t f32_to_f16(float value);
-// E4M3 "fn": bias 7, largest 448, no infinity, NaN = 0x7f / 0xff. Values beyond 448 become NaN as in torch's cast;
-// quantizers clamp first.
+// E4M3 "fn": bias 7, largest 448, no infinity, NaN = 0x7f / 0xff. Values beyond 448 become NaN as in torch's
+// cast; quantizers clamp first.
 float f8e4m3_to_f32(std::uint8_t bits);
 std::uint8_t f32_to_f8e4m3(float value);
 float f8e5m2_to_f32(std::uint8_t bits);

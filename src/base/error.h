@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors that users, files and machines cause. An Error teaches: what is wrong (value found and values allowed),
-// where (file, tensor, block; outermost first), and how to mend it. Functions return Result<T> or Status and add
-// context on the way up with `.at("file model.safetensors")`.
+// Errors that users, files and machines cause. An Error teaches: what is wrong (value found and values
+// allowed), where (file, tensor, block; outermost first), and how to mend it. Functions return Result<T> or
+// Status and add context on the way up with `.at("file model.safetensors")`.
 //
 //   Result<Tensor> load(std::string_view name) {
 //     TRY_ASSIGN(const Entry entry, find(name));
@@ -51,7 +51,7 @@ template <class T>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}   // NOLINT: implicit by design
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit by design
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
 
   bool ok() const { return state_.index() == 0; }
@@ -65,7 +65,9 @@ class [[nodiscard]] Result {
   const T* operator->() const { return &value(); }
   Error& error() & { return CHECK(!ok(), "error() of a successful Result"), std::get<1>(state_); }
   const Error& error() const& { return CHECK(!ok(), "error() of a successful Result"), std::get<1>(state_); }
-  Error&& error() && { return CHECK(!ok(), "error() of a successful Result"), std::get<1>(std::move(state_)); }
+  Error&& error() && {
+    return CHECK(!ok(), "error() of a successful Result"), std::get<1>(std::move(state_));
+  }
 
   // Adds an outer place to the error, if there is one.
   Result&& at(std::string_view context) && {
@@ -101,17 +103,17 @@ class [[nodiscard]] Status {
 }  // namespace nibble
 
 // Leaves the function with the error of a Status or Result expression, if it failed.
-#define TRY(expression)                                                  \
-  do {                                                                   \
-    if (auto try_status_ = (expression); !try_status_.ok()) {            \
-      return std::move(try_status_).error();                             \
-    }                                                                    \
+#define TRY(expression)                                       \
+  do {                                                        \
+    if (auto try_status_ = (expression); !try_status_.ok()) { \
+      return std::move(try_status_).error();                  \
+    }                                                         \
   } while (false)
 
 // TRY_ASSIGN(auto x, f()): x is the value of f(), or the function is left with its error.
 #define TRY_ASSIGN(declaration, expression) TRY_ASSIGN_IMPL_(declaration, expression, __LINE__)
 #define TRY_ASSIGN_IMPL_(declaration, expression, line) TRY_ASSIGN_IMPL2_(declaration, expression, line)
-#define TRY_ASSIGN_IMPL2_(declaration, expression, line)                     \
-  auto try_result_##line = (expression);                                     \
-  if (!try_result_##line.ok()) return std::move(try_result_##line).error();  \
+#define TRY_ASSIGN_IMPL2_(declaration, expression, line)                    \
+  auto try_result_##line = (expression);                                    \
+  if (!try_result_##line.ok()) return std::move(try_result_##line).error(); \
   declaration = std::move(try_result_##line).value()

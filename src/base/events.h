@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the library tells while it works. The library prints nothing: the program decides what becomes a progress
-// bar, a log line or a JSON line.
+// What the library tells while it works. The library prints nothing: the program decides what becomes a
+// progress bar, a log line or a JSON line.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,8 @@ namespace nibble {
 struct Event {
   enum class Kind {
     kPhase,     // a named phase begins: "load", "calibrate", "write"
-    kProgress,  // `done` of `total` units of the phase (units are work, so that a time estimate is linear in them)
+    kProgress,  // `done` of `total` units of the phase (units are work, so that a time estimate is linear in
+                // them)
     kModule,    // one module is finished: `name` and `fields`
     kNote,      // worth a line
     kWarning,   // worth a user's attention

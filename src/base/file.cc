@@ -80,7 +80,8 @@ void MappedFile::drop(std::uint64_t offset, std::uint64_t length) const {
 
 Result<std::string> read_text_file(const std::filesystem::path& path, std::uint64_t limit) {
   std::error_code status;
-  if (std::filesystem::is_directory(path, status)) return no_input(fmt::format("{} is a folder", path.string()));
+  if (std::filesystem::is_directory(path, status))
+    return no_input(fmt::format("{} is a folder", path.string()));
   std::ifstream file(path, std::ios::binary);
   if (!file) return system_error(ErrorCode::kNoInput, "open", path);
   const std::uint64_t size = std::filesystem::file_size(path, status);
@@ -110,7 +111,8 @@ Status write_file_durably(const std::filesystem::path& path, std::string_view co
   std::error_code status;
   std::filesystem::rename(temporary, path, status);
   if (status) {
-    return cannot_create(fmt::format("cannot rename {} to {}: {}", temporary.string(), path.string(), status.message()));
+    return cannot_create(
+        fmt::format("cannot rename {} to {}: {}", temporary.string(), path.string(), status.message()));
   }
   return sync_folder(path.parent_path());
 }
@@ -122,7 +124,9 @@ Result<FileWriter> FileWriter::create(const std::filesystem::path& path) {
 }
 
 FileWriter::FileWriter(FileWriter&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), position_(other.position_) {}
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      position_(other.position_) {}
 
 FileWriter& FileWriter::operator=(FileWriter&& other) noexcept {
   if (this != &other) {
@@ -167,19 +171,22 @@ Result<std::uint64_t> free_disk_bytes(const std::filesystem::path& path) {
     existing = existing.parent_path();
   }
   const std::filesystem::space_info info = std::filesystem::space(existing, status);
-  if (status) return no_input(fmt::format("cannot read the free space of {}: {}", existing.string(), status.message()));
+  if (status)
+    return no_input(fmt::format("cannot read the free space of {}: {}", existing.string(), status.message()));
   return static_cast<std::uint64_t>(info.available);
 }
 
 Result<std::uint64_t> checked_add(std::uint64_t a, std::uint64_t b) {
   std::uint64_t sum = 0;
-  if (__builtin_add_overflow(a, b, &sum)) return bad_data(fmt::format("{} + {} does not fit into 64 bits", a, b));
+  if (__builtin_add_overflow(a, b, &sum))
+    return bad_data(fmt::format("{} + {} does not fit into 64 bits", a, b));
   return sum;
 }
 
 Result<std::uint64_t> checked_multiply(std::uint64_t a, std::uint64_t b) {
   std::uint64_t product = 0;
-  if (__builtin_mul_overflow(a, b, &product)) return bad_data(fmt::format("{} * {} does not fit into 64 bits", a, b));
+  if (__builtin_mul_overflow(a, b, &product))
+    return bad_data(fmt::format("{} * {} does not fit into 64 bits", a, b));
   return product;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files: read-only mappings, whole-file reads with a size limit, and durable writes (write, fsync, rename, fsync of
-// the folder), so that a crash leaves either the old file or the new one.
+// Files: read-only mappings, whole-file reads with a size limit, and durable writes (write, fsync, rename,
+// fsync of the folder), so that a crash leaves either the old file or the new one.
 #pragma once
 
 #include <cstddef>

@@ -47,6 +47,8 @@ std::string sha256_hex(std::span<const std::byte> bytes) {
   return hash.hex_digest();
 }
 
-std::string hex(std::uint64_t value) { return fmt::format("{:016x}", value); }
+std::string hex(std::uint64_t value) {
+  return fmt::format("{:016x}", value);
+}
 
 }  // namespace nibble

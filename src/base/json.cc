@@ -48,7 +48,8 @@ class Guard final : public nlohmann::json_sax<Json> {
     std::string reason = e.what();
     if (const auto cut = reason.rfind("; "); cut != std::string::npos) reason = reason.substr(cut + 2);
     if (const auto cut = reason.find("syntax error"); cut != std::string::npos) reason = reason.substr(cut);
-    error = bad_data(fmt::format("invalid JSON at {}: {}", place_of(text_, position == 0 ? 0 : position - 1), reason));
+    error = bad_data(
+        fmt::format("invalid JSON at {}: {}", place_of(text_, position == 0 ? 0 : position - 1), reason));
     return false;
   }
 
@@ -72,7 +73,8 @@ class Guard final : public nlohmann::json_sax<Json> {
 Result<const Json*> member(const Json& object, std::string_view key) {
   if (!object.is_object()) return bad_data(fmt::format("expected a JSON object with the key \"{}\"", key));
   const auto found = object.find(std::string(key));
-  if (found == object.end() || found->is_null()) return bad_data(fmt::format("the key \"{}\" is missing", key));
+  if (found == object.end() || found->is_null())
+    return bad_data(fmt::format("the key \"{}\" is missing", key));
   return &*found;
 }
 
@@ -120,7 +122,8 @@ Result<std::int64_t> json_int(const Json& object, std::string_view key) {
   if (value->is_number_integer()) return value->get<std::int64_t>();
   if (value->is_number_float()) {
     const double number = value->get<double>();
-    if (std::nearbyint(number) == number && std::abs(number) < 0x1p53) return static_cast<std::int64_t>(number);
+    if (std::nearbyint(number) == number && std::abs(number) < 0x1p53)
+      return static_cast<std::int64_t>(number);
   }
   return wrong_type(key, "an integer", *value);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// JSON as nibble reads it: UTF-8, bounded depth, duplicate keys refused where the format forbids them. Objects keep
-// their order. Include nlohmann/json.hpp through this header; headers include base/json_fwd.h instead.
+// JSON as nibble reads it: UTF-8, bounded depth, duplicate keys refused where the format forbids them.
+// Objects keep their order. Include nlohmann/json.hpp through this header; headers include base/json_fwd.h
+// instead.
 #pragma once
 
 #include <filesystem>
@@ -23,8 +24,8 @@ struct JsonLimits {
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 Result<Json> read_json_file(const std::filesystem::path& path, const JsonLimits& limits = {});
 
-// Typed look-ups: the error names the key, the type wanted and the type found. `*_or` gives the default when the
-// key is absent or null.
+// Typed look-ups: the error names the key, the type wanted and the type found. `*_or` gives the default when
+// the key is absent or null.
 Result<std::string> json_string(const Json& object, std::string_view key);
 Result<std::int64_t> json_int(const Json& object, std::string_view key);
 Result<double> json_number(const Json& object, std::string_view key);

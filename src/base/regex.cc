@@ -32,8 +32,8 @@ Result<Regex> Regex::compile(std::string_view pattern) {
   code->pattern = pattern;
   int reason = 0;
   PCRE2_SIZE offset = 0;
-  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF | PCRE2_UCP,
-                             &reason, &offset, nullptr);
+  code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                             PCRE2_UTF | PCRE2_UCP, &reason, &offset, nullptr);
   if (code->code == nullptr) {
     std::array<PCRE2_UCHAR, 256> text{};
     pcre2_get_error_message(reason, text.data(), text.size());
@@ -50,7 +50,8 @@ bool Regex::matches_prefix(std::string_view text) const {
                      match.data, nullptr) >= 0;
 }
 
-std::optional<std::pair<std::size_t, std::size_t>> Regex::search(std::string_view text, std::size_t start) const {
+std::optional<std::pair<std::size_t, std::size_t>> Regex::search(std::string_view text,
+                                                                 std::size_t start) const {
   const MatchData match(code_->code);
   if (pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start, 0, match.data,
                   nullptr) < 0) {
@@ -60,6 +61,8 @@ std::optional<std::pair<std::size_t, std::size_t>> Regex::search(std::string_vie
   return std::pair{bounds[0], bounds[1]};
 }
 
-const std::string& Regex::pattern() const { return code_->pattern; }
+const std::string& Regex::pattern() const {
+  return code_->pattern;
+}
 
 }  // namespace nibble

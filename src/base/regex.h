@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Regular expressions with Python's meaning (PCRE2, UTF-8): recipe patterns and pre-tokenizers need look-around.
+// Regular expressions with Python's meaning (PCRE2, UTF-8): recipe patterns and pre-tokenizers need
+// look-around.
 #pragma once
 
 #include <memory>
@@ -20,7 +21,8 @@ class Regex {
   // Python's re.match: anchored at the start, not at the end.
   bool matches_prefix(std::string_view text) const;
   // Python's re.search from byte `start`: [begin, end) of the first match.
-  std::optional<std::pair<std::size_t, std::size_t>> search(std::string_view text, std::size_t start = 0) const;
+  std::optional<std::pair<std::size_t, std::size_t>> search(std::string_view text,
+                                                            std::size_t start = 0) const;
   const std::string& pattern() const;
 
  private:

@@ -36,7 +36,9 @@ std::uint64_t Rng::next_u64() {
   return low | (std::uint64_t{next_u32()} << 32);
 }
 
-double Rng::uniform() { return static_cast<double>(next_u64() >> 11) * 0x1.0p-53; }
+double Rng::uniform() {
+  return static_cast<double>(next_u64() >> 11) * 0x1.0p-53;
+}
 
 double Rng::normal() {
   if (has_spare_) {

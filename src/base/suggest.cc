@@ -41,7 +41,8 @@ std::vector<std::string> nearest_names(std::string_view word, std::span<const st
     const std::size_t distance = contains ? 1 : edit_distance(wanted, name);
     if (distance <= std::max<std::size_t>(2, wanted.size() / 3)) ranked.emplace_back(distance, &candidate);
   }
-  std::stable_sort(ranked.begin(), ranked.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<std::string> names;
   for (const auto& [distance, name] : ranked) {
     if (names.size() == most) break;

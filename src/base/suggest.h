@@ -9,7 +9,8 @@
 
 namespace nibble {
 
-// Up to `most` candidates, nearest first (edit distance without regard to case); none that is too far to be meant.
+// Up to `most` candidates, nearest first (edit distance without regard to case); none that is too far to be
+// meant.
 std::vector<std::string> nearest_names(std::string_view word, std::span<const std::string> candidates,
                                        std::size_t most = 3);
 // "did you mean a, b or c?", or an empty string.

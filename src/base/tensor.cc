@@ -69,22 +69,38 @@ void Tensor::decode_f32(std::int64_t first, std::span<float> out) const {
   CHECK(first >= 0 && first + static_cast<std::int64_t>(out.size()) <= size(), "range outside the tensor");
   const std::byte* from = data_ + static_cast<std::size_t>(first) * dtype_bytes(dtype_);
   switch (dtype_) {
-    case DType::kF32: std::memcpy(out.data(), from, out.size_bytes()); return;
-    case DType::kF64: return decode_as<double>(from, out, [](double v) { return static_cast<float>(v); });
-    case DType::kF16: return decode_as<std::uint16_t>(from, out, f16_to_f32);
-    case DType::kBF16: return decode_as<std::uint16_t>(from, out, bf16_to_f32);
-    case DType::kF8E4M3: return decode_as<std::uint8_t>(from, out, f8e4m3_to_f32);
-    case DType::kF8E5M2: return decode_as<std::uint8_t>(from, out, f8e5m2_to_f32);
-    case DType::kF8E8M0: return decode_as<std::uint8_t>(from, out, f8e8m0_to_f32);
-    case DType::kI64: return decode_as<std::int64_t>(from, out, [](auto v) { return static_cast<float>(v); });
-    case DType::kI32: return decode_as<std::int32_t>(from, out, [](auto v) { return static_cast<float>(v); });
-    case DType::kI16: return decode_as<std::int16_t>(from, out, [](auto v) { return static_cast<float>(v); });
-    case DType::kI8: return decode_as<std::int8_t>(from, out, [](auto v) { return static_cast<float>(v); });
-    case DType::kU64: return decode_as<std::uint64_t>(from, out, [](auto v) { return static_cast<float>(v); });
-    case DType::kU32: return decode_as<std::uint32_t>(from, out, [](auto v) { return static_cast<float>(v); });
-    case DType::kU16: return decode_as<std::uint16_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kF32:
+      std::memcpy(out.data(), from, out.size_bytes());
+      return;
+    case DType::kF64:
+      return decode_as<double>(from, out, [](double v) { return static_cast<float>(v); });
+    case DType::kF16:
+      return decode_as<std::uint16_t>(from, out, f16_to_f32);
+    case DType::kBF16:
+      return decode_as<std::uint16_t>(from, out, bf16_to_f32);
+    case DType::kF8E4M3:
+      return decode_as<std::uint8_t>(from, out, f8e4m3_to_f32);
+    case DType::kF8E5M2:
+      return decode_as<std::uint8_t>(from, out, f8e5m2_to_f32);
+    case DType::kF8E8M0:
+      return decode_as<std::uint8_t>(from, out, f8e8m0_to_f32);
+    case DType::kI64:
+      return decode_as<std::int64_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kI32:
+      return decode_as<std::int32_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kI16:
+      return decode_as<std::int16_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kI8:
+      return decode_as<std::int8_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kU64:
+      return decode_as<std::uint64_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kU32:
+      return decode_as<std::uint32_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kU16:
+      return decode_as<std::uint16_t>(from, out, [](auto v) { return static_cast<float>(v); });
     case DType::kU8:
-    case DType::kBool: return decode_as<std::uint8_t>(from, out, [](auto v) { return static_cast<float>(v); });
+    case DType::kBool:
+      return decode_as<std::uint8_t>(from, out, [](auto v) { return static_cast<float>(v); });
   }
 }
 
@@ -110,8 +126,10 @@ Tensor Tensor::from_f32(DType dtype, Shape shape, std::span<const float> values)
 }
 
 Matrix::Matrix(std::int64_t rows, std::int64_t cols)
-    : rows_(rows), cols_(cols),
-      data_(reinterpret_cast<float*>(allocate_bytes(static_cast<std::size_t>(rows * cols) * sizeof(float)))) {}
+    : rows_(rows),
+      cols_(cols),
+      data_(reinterpret_cast<float*>(allocate_bytes(static_cast<std::size_t>(rows * cols) * sizeof(float)))) {
+}
 
 Matrix::Matrix(const Matrix& other) : Matrix(other.rows_, other.cols_) {
   if (!other.empty()) std::memcpy(data_.get(), other.data_.get(), other.values().size_bytes());
@@ -122,6 +140,8 @@ Matrix& Matrix::operator=(const Matrix& other) {
   return *this;
 }
 
-void Matrix::Free::operator()(float* p) const { std::free(p); }
+void Matrix::Free::operator()(float* p) const {
+  std::free(p);
+}
 
 }  // namespace nibble

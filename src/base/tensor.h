@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Tensor is a typed, row-major, contiguous array. It either owns aligned memory or views bytes that a keeper
-// (a mapped file) holds; copies share the bytes. A Matrix is the fp32 working form: rows x cols, owned, aligned.
+// A Tensor is a typed, row-major, contiguous array. It either owns aligned memory or views bytes that a
+// keeper (a mapped file) holds; copies share the bytes. A Matrix is the fp32 working form: rows x cols,
+// owned, aligned.
 #pragma once
 
 #include <cstddef>
@@ -46,8 +47,8 @@ class Tensor {
   bool is_owned() const { return writable_ != nullptr; }
   std::span<std::byte> mutable_bytes();
 
-  // Typed access; sizeof(T) must be the element size. Mapped bytes may be unaligned for T only if the file format
-  // allows it: readers that cannot promise alignment copy.
+  // Typed access; sizeof(T) must be the element size. Mapped bytes may be unaligned for T only if the file
+  // format allows it: readers that cannot promise alignment copy.
   template <class T>
   std::span<const T> as() const {
     CHECK(sizeof(T) == dtype_bytes(dtype_), "element type of another size");
@@ -102,7 +103,9 @@ class Matrix {
   std::span<float> values() { return {data(), static_cast<std::size_t>(rows_ * cols_)}; }
   std::span<const float> values() const { return {data(), static_cast<std::size_t>(rows_ * cols_)}; }
   std::span<float> row(std::int64_t r) { return {data() + r * cols_, static_cast<std::size_t>(cols_)}; }
-  std::span<const float> row(std::int64_t r) const { return {data() + r * cols_, static_cast<std::size_t>(cols_)}; }
+  std::span<const float> row(std::int64_t r) const {
+    return {data() + r * cols_, static_cast<std::size_t>(cols_)};
+  }
   float& at(std::int64_t r, std::int64_t c) { return data()[r * cols_ + c]; }
   float at(std::int64_t r, std::int64_t c) const { return data()[r * cols_ + c]; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one thread pool. Work is split by output into tasks whose results do not depend on who runs them or in what
-// order, so results are equal for any number of threads; reductions are never split (design.md, decision 8).
+// The one thread pool. Work is split by output into tasks whose results do not depend on who runs them or in
+// what order, so results are equal for any number of threads; reductions are never split (design.md, decision
+// 8).
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ class ThreadPool {
   int size() const;
 
   // Runs body(first, last) over [0, count) in chunks of at most `grain` (>= 1) and returns when all are done.
-  // Chunk borders depend only on count and grain. A call from inside a task runs inline. An exception (bad_alloc)
-  // leaves from the caller after all tasks have stopped.
+  // Chunk borders depend only on count and grain. A call from inside a task runs inline. An exception
+  // (bad_alloc) leaves from the caller after all tasks have stopped.
   void parallel_for(std::int64_t count, std::int64_t grain,
                     const std::function<void(std::int64_t first, std::int64_t last)>& body);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A checkpoint as everything downstream sees it: Hugging Face tensor names, Hugging Face layouts and a Hugging Face
-// config, whether the bytes are a safetensors folder or a GGUF file. Opening maps files and checks every header;
-// no tensor is read before load().
+// A checkpoint as everything downstream sees it: Hugging Face tensor names, Hugging Face layouts and a
+// Hugging Face config, whether the bytes are a safetensors folder or a GGUF file. Opening maps files and
+// checks every header; no tensor is read before load().
 #pragma once
 
 #include <filesystem>
@@ -17,20 +17,21 @@
 namespace nibble {
 
 struct TensorInfo {
-  std::string name;        // Hugging Face name: "model.layers.0.self_attn.q_proj.weight"
-  DType dtype;             // of the tensor that load() gives; GGUF block types decode to F32
-  Shape shape;             // Hugging Face shape: [out, in]
-  std::string stored_as;   // "BF16", "Q4_K"
+  std::string name;       // Hugging Face name: "model.layers.0.self_attn.q_proj.weight"
+  DType dtype;            // of the tensor that load() gives; GGUF block types decode to F32
+  Shape shape;            // Hugging Face shape: [out, in]
+  std::string stored_as;  // "BF16", "Q4_K"
   std::uint64_t stored_bytes = 0;
-  std::string file;        // file name inside the checkpoint
+  std::string file;  // file name inside the checkpoint
 };
 
 class GgufFile;  // checkpoint/gguf.h
 
 class Checkpoint {
  public:
-  // `model` is a folder, a .gguf or .safetensors file, or org/name in the local Hugging Face cache (`hub_cache`, found
-  // by the program from HF_HUB_CACHE / HF_HOME). Nothing is ever downloaded; the error has the command that would.
+  // `model` is a folder, a .gguf or .safetensors file, or org/name in the local Hugging Face cache
+  // (`hub_cache`, found by the program from HF_HUB_CACHE / HF_HOME). Nothing is ever downloaded; the error
+  // has the command that would.
   struct OpenOptions {
     std::filesystem::path hub_cache;
   };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Quantization arguments and schemes, with the words and rules of compressed-tensors (reference: QuantizationArgs,
-// QuantizationScheme, preset schemes).
+// Quantization arguments and schemes, with the words and rules of compressed-tensors (reference:
+// QuantizationArgs, QuantizationScheme, preset schemes).
 #pragma once
 
 #include <array>
@@ -69,7 +69,14 @@ std::optional<Strategy> strategy_from_string(std::string_view name);
 
 // How a quantized linear lies on disk.
 enum class CompressionFormat {
-  kDense, kPackQuantized, kIntQuantized, kFloatQuantized, kNaiveQuantized, kNvfp4Pack, kMxfp4Pack, kMxfp8,
+  kDense,
+  kPackQuantized,
+  kIntQuantized,
+  kFloatQuantized,
+  kNaiveQuantized,
+  kNvfp4Pack,
+  kMxfp4Pack,
+  kMxfp8,
 };
 std::string_view to_string(CompressionFormat format);  // "pack-quantized"
 std::optional<CompressionFormat> format_from_string(std::string_view name);

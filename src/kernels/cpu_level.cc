@@ -16,7 +16,9 @@ std::atomic<int> chosen{-1};
 
 }  // namespace
 
-std::string_view level_name(CpuLevel level) { return kNames[static_cast<std::size_t>(level)]; }
+std::string_view level_name(CpuLevel level) {
+  return kNames[static_cast<std::size_t>(level)];
+}
 
 std::optional<CpuLevel> level_from_name(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {

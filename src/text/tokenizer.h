@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tokenizer turns text into ids and back, exactly as the model's own. Files: tokenizer.json, vocab.json+merges.txt,
-// vocab.txt, tokenizer.model (SentencePiece or tiktoken ranks), *.tiktoken, and the vocabulary of a GGUF file (given
-// as GgufVocabulary so that this layer knows no file format of models).
+// A tokenizer turns text into ids and back, exactly as the model's own. Files: tokenizer.json,
+// vocab.json+merges.txt, vocab.txt, tokenizer.model (SentencePiece or tiktoken ranks), *.tiktoken, and the
+// vocabulary of a GGUF file (given as GgufVocabulary so that this layer knows no file format of models).
 #pragma once
 
 #include <cstdint>

@@ -24,10 +24,14 @@ struct Format {
 
 std::vector<Format> formats() {
   return {
-      {"f16", 0x7c00, 0x7c00, [](std::uint32_t c) { return f16_to_f32(static_cast<std::uint16_t>(c)); }, f32_to_f16},
-      {"bf16", 0x7f80, 0x7f80, [](std::uint32_t c) { return bf16_to_f32(static_cast<std::uint16_t>(c)); }, f32_to_bf16},
-      {"f8e4m3", 0x7f, 0x7f, [](std::uint32_t c) { return f8e4m3_to_f32(static_cast<std::uint8_t>(c)); }, f32_to_f8e4m3},
-      {"f8e5m2", 0x7c, 0x7c, [](std::uint32_t c) { return f8e5m2_to_f32(static_cast<std::uint8_t>(c)); }, f32_to_f8e5m2},
+      {"f16", 0x7c00, 0x7c00, [](std::uint32_t c) { return f16_to_f32(static_cast<std::uint16_t>(c)); },
+       f32_to_f16},
+      {"bf16", 0x7f80, 0x7f80, [](std::uint32_t c) { return bf16_to_f32(static_cast<std::uint16_t>(c)); },
+       f32_to_bf16},
+      {"f8e4m3", 0x7f, 0x7f, [](std::uint32_t c) { return f8e4m3_to_f32(static_cast<std::uint8_t>(c)); },
+       f32_to_f8e4m3},
+      {"f8e5m2", 0x7c, 0x7c, [](std::uint32_t c) { return f8e5m2_to_f32(static_cast<std::uint8_t>(c)); },
+       f32_to_f8e5m2},
   };
 }
 
@@ -95,7 +99,8 @@ TEST(DTypeTest, RandomFloatsGoToTheNearestE4M3Code) {
 }
 
 TEST(DTypeTest, NamesGoBothWays) {
-  for (const DType dtype : {DType::kF64, DType::kBF16, DType::kF8E4M3, DType::kI64, DType::kU8, DType::kBool}) {
+  for (const DType dtype :
+       {DType::kF64, DType::kBF16, DType::kF8E4M3, DType::kI64, DType::kU8, DType::kBool}) {
     EXPECT_EQ(dtype_from_safetensors(safetensors_name(dtype)), dtype);
     EXPECT_EQ(dtype_from_torch(torch_name(dtype)), dtype);
   }

