@@ -45,10 +45,10 @@ asan: setup
 	@cmake --build --preset asan
 	@ctest --preset asan
 
-# Every fuzz target for SECONDS seconds.
-SECONDS ?= 20
+# Every fuzz target for FUZZ_SECONDS seconds.
+FUZZ_SECONDS ?= 20
 fuzz: setup
-	@sh tools/fuzz.sh $(SECONDS)
+	@sh tools/fuzz.sh $(FUZZ_SECONDS)
 
 clean:
 	@rm -rf build build-*
