@@ -5,7 +5,7 @@ set -eu
 nibble=$1
 cd "$(dirname "$0")/.."
 model=data/models/stories260K
-text=data/texts/stories.txt
+text=data/texts/stories.jsonl
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
