@@ -3,6 +3,10 @@
 # compiled for that CPU level, everything else for the baseline.
 set(NIBBLE_LEVEL_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(NIBBLE_LEVEL_FLAGS_avx512 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mbmi2)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC's own header warns of its _mm512_undefined_ps() (GCC bug 105593).
+  list(APPEND NIBBLE_LEVEL_FLAGS_avx512 -Wno-maybe-uninitialized -Wno-uninitialized)
+endif()
 set(NIBBLE_LEVEL_FLAGS_avx512vnni ${NIBBLE_LEVEL_FLAGS_avx512} -mavx512vnni -mavx512bf16)
 
 function(nibble_layer name)
