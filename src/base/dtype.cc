@@ -61,13 +61,6 @@ std::uint32_t round_magnitude(float magnitude, int mantissa, int bias) {
   return (rebased + half) >> shift;
 }
 
-float decode_small(std::uint32_t magnitude, int mantissa, int bias) {
-  const auto exponent = static_cast<int>(magnitude >> mantissa);
-  const auto fraction = static_cast<float>(magnitude & ((1u << mantissa) - 1u));
-  if (exponent == 0) return std::ldexp(fraction, 1 - bias - mantissa);
-  return std::ldexp(fraction + static_cast<float>(1u << mantissa), exponent - bias - mantissa);
-}
-
 }  // namespace
 
 std::size_t dtype_bytes(DType dtype) {
@@ -100,43 +93,6 @@ std::optional<DType> dtype_from_torch(std::string_view name) {
   return std::nullopt;
 }
 
-float f16_to_f32(std::uint16_t bits) {
-  const std::uint32_t sign = std::uint32_t{bits & 0x8000u} << 16;
-  const std::uint32_t magnitude = bits & 0x7fffu;
-  if (magnitude >= 0x7c00u) {
-    return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-  }
-  const float value = decode_small(magnitude, 10, 15);
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) | sign);
-}
-
-std::uint16_t f32_to_f16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
-  const std::uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u)
-    return static_cast<std::uint16_t>(sign | 0x7e00u | ((magnitude >> 13) & 0x3ffu));
-  if (magnitude >= 0x477ff000u)
-    return static_cast<std::uint16_t>(sign | 0x7c00u);  // >= 65520 rounds to infinity
-  return static_cast<std::uint16_t>(sign | round_magnitude(std::bit_cast<float>(magnitude), 10, 15));
-}
-
-float f8e4m3_to_f32(std::uint8_t bits) {
-  const std::uint32_t magnitude = bits & 0x7fu;
-  if (magnitude == 0x7fu) return std::numeric_limits<float>::quiet_NaN();
-  const float value = decode_small(magnitude, 3, 7);
-  return (bits & 0x80u) != 0 ? -value : value;
-}
-
-std::uint8_t f32_to_f8e4m3(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const auto sign = static_cast<std::uint8_t>((bits >> 24) & 0x80u);
-  const std::uint32_t magnitude = bits & 0x7fffffffu;
-  if (magnitude >= 0x43e80000u) return static_cast<std::uint8_t>(sign | 0x7fu);  // >= 464 or NaN
-  const std::uint32_t code = round_magnitude(std::bit_cast<float>(magnitude), 3, 7);
-  return static_cast<std::uint8_t>(sign | code);
-}
-
 float f8e5m2_to_f32(std::uint8_t bits) {
   return f16_to_f32(static_cast<std::uint16_t>(bits << 8));
 }
@@ -149,11 +105,6 @@ std::uint8_t f32_to_f8e5m2(float value) {
   if (magnitude >= 0x47700000u)
     return static_cast<std::uint8_t>(sign | 0x7cu);  // >= 61440 rounds to infinity
   return static_cast<std::uint8_t>(sign | round_magnitude(std::bit_cast<float>(magnitude), 2, 15));
-}
-
-float f8e8m0_to_f32(std::uint8_t bits) {
-  if (bits == 0xffu) return std::numeric_limits<float>::quiet_NaN();
-  return std::ldexp(1.0f, static_cast<int>(bits) - 127);
 }
 
 float round_to(DType dtype, float value) {
