@@ -23,11 +23,11 @@ struct Event {
     kDebug,     // for log files
   };
   Kind kind = Kind::kNote;
-  std::string name;  // phase, module or event name
-  std::string text;  // for people
+  std::string name{};  // phase, module or event name
+  std::string text{};  // for people
   double done = 0;
   double total = 0;
-  std::vector<std::pair<std::string, std::string>> fields;  // for machines, in order
+  std::vector<std::pair<std::string, std::string>> fields{};  // for machines, in order
 };
 
 class EventSink {

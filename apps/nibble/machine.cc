@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "machine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "base/tensor.h"
+
+namespace nibble::app {
+namespace {
+
+// The value behind "name:" or "name   :" in a /proc file; empty when there is none.
+std::string proc_field(const char* path, std::string_view name) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const std::size_t colon = line.find(':');
+    if (colon == std::string::npos || !line.starts_with(name)) continue;
+    const std::size_t begin = line.find_first_not_of(" \t", colon + 1);
+    return begin == std::string::npos ? std::string() : line.substr(begin);
+  }
+  return {};
+}
+
+std::uint64_t kibibytes(const std::string& text) {
+  std::uint64_t value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value * 1024;
+}
+
+std::optional<std::uint64_t> number_in(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::uint64_t value = 0;
+  if (file >> value) return value;  // "max" does not parse: no limit
+  return std::nullopt;
+}
+
+// The tightest limit on the way from this process's cgroup to the root; version 2, then version 1.
+std::optional<std::uint64_t> cgroup_memory_limit(std::uint64_t installed) {
+  std::string own =
+      proc_field("/proc/self/cgroup", "0:");  // "0::/path": the field begins after the first colon
+  if (own.starts_with(":")) own.erase(0, 1);
+  std::optional<std::uint64_t> limit;
+  const std::filesystem::path root = "/sys/fs/cgroup";
+  for (std::filesystem::path place = root / std::filesystem::path(own).relative_path();;
+       place = place.parent_path()) {
+    if (const auto value = number_in(place / "memory.max")) limit = std::min(limit.value_or(*value), *value);
+    if (place == root || place == place.parent_path()) break;
+  }
+  if (const auto value = number_in(root / "memory/memory.limit_in_bytes")) {
+    limit = std::min(limit.value_or(*value), *value);
+  }
+  // Version 1 says "no limit" with a number near 2^63.
+  if (limit && *limit >= installed) return std::nullopt;
+  return limit;
+}
+
+int count_numa_nodes() {
+  std::error_code error;
+  int nodes = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/node", error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() > 4 && name.starts_with("node") && std::isdigit(static_cast<unsigned char>(name[4])) != 0)
+      ++nodes;
+  }
+  return std::max(nodes, 1);
+}
+
+// Seconds of the fastest of `tries` runs.
+template <class Body>
+double fastest(int tries, const Body& body) {
+  double best = 1e300;
+  for (int i = 0; i < tries; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    body();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  return best;
+}
+
+}  // namespace
+
+Machine look_at_machine() {
+  Machine machine;
+  machine.cpu_name = proc_field("/proc/cpuinfo", "model name");
+  machine.cpus_present = static_cast<int>(std::thread::hardware_concurrency());
+  machine.cpus_usable = available_cpus();
+  machine.numa_nodes = count_numa_nodes();
+  machine.memory_bytes = kibibytes(proc_field("/proc/meminfo", "MemTotal"));
+  machine.memory_available_bytes = kibibytes(proc_field("/proc/meminfo", "MemAvailable"));
+  machine.memory_limit_bytes = cgroup_memory_limit(machine.memory_bytes);
+  return machine;
+}
+
+double measure_memory_bandwidth(ThreadPool& pool) {
+  constexpr std::int64_t kBytes = std::int64_t{192} << 20;  // beyond the caches
+  constexpr std::int64_t kChunk = std::int64_t{1} << 20;
+  const std::shared_ptr<std::byte> from = allocate_aligned(kBytes);
+  const std::shared_ptr<std::byte> to = allocate_aligned(kBytes);
+  const auto copy = [&] {
+    pool.parallel_for(kBytes / kChunk, 1, [&](std::int64_t first, std::int64_t last) {
+      std::memcpy(to.get() + first * kChunk, from.get() + first * kChunk,
+                  static_cast<std::size_t>((last - first) * kChunk));
+    });
+  };
+  std::memset(from.get(), 1, kBytes);  // untouched pages would all be the same zero page
+  copy();
+  return 2.0 * static_cast<double>(kBytes) / fastest(5, copy);
+}
+
+}  // namespace nibble::app

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "signals.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <string_view>
+
+#include "base/error.h"
+
+namespace nibble::app {
+namespace {
+
+StopToken token;
+
+// Only async-signal-safe calls: a lock-free store, write and _exit.
+void handle(int) {
+  if (token.stop_requested()) _exit(static_cast<int>(ErrorCode::kInterrupted));
+  token.request_stop();
+  constexpr std::string_view kText = "\nstopping at the next safe point; press again to stop at once\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText.data(), kText.size());
+}
+
+}  // namespace
+
+const StopToken& stop_on_signals() {
+  struct sigaction action {};
+  action.sa_handler = handle;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  return token;
+}
+
+}  // namespace nibble::app

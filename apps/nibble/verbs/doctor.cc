@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// nibble doctor: what this machine offers and what nibble makes of it.
+#include <fmt/format.h>
+
+#include "base/json.h"
+#include "format.h"
+#include "help.h"
+#include "kernels/cpu_level.h"
+#include "machine.h"
+#include "program.h"
+#include "verbs/verbs.h"
+
+namespace nibble::app {
+namespace {
+
+Json describe(const Settings& settings, const Machine& machine, int threads) {
+  Json levels = Json::array();
+  for (const kernels::CpuLevel level : kernels::available_levels())
+    levels.push_back(kernels::level_name(level));
+  Json document{{"version", version_number()}, {"commit", version_commit()}};
+  document["cpu"] = machine.cpu_name;
+  document["cpu_level"] = kernels::level_name(kernels::active_level());
+  document["cpu_levels"] = std::move(levels);
+  document["cpus"] = machine.cpus_present;
+  document["usable_cpus"] = machine.cpus_usable;
+  document["threads"] = threads;
+  document["numa_nodes"] = machine.numa_nodes;
+  document["memory_bytes"] = machine.memory_bytes;
+  document["memory_available_bytes"] = machine.memory_available_bytes;
+  document["memory_limit_bytes"] =
+      machine.memory_limit_bytes ? Json(*machine.memory_limit_bytes) : Json(nullptr);
+  document["hub_cache"] = settings.hub_cache.string();
+  return document;
+}
+
+std::string as_text(const Json& d) {
+  std::string levels;
+  for (const Json& level : d["cpu_levels"]) levels += (levels.empty() ? "" : ", ") + level.get<std::string>();
+  Table table({"", ""});
+  table.row({"nibble",
+             fmt::format("{} (commit {})", d["version"].get<std::string>(), d["commit"].get<std::string>())});
+  table.row({"CPU", d["cpu"].get<std::string>()});
+  table.row({"CPU level",
+             fmt::format("{} in use; this machine has {}", d["cpu_level"].get<std::string>(), levels)});
+  table.row({"threads",
+             fmt::format("{} ({} CPUs, {} usable, {} NUMA node(s))", d["threads"].get<int>(),
+                         d["cpus"].get<int>(), d["usable_cpus"].get<int>(), d["numa_nodes"].get<int>())});
+  table.row({"memory",
+             fmt::format("{} installed, {} available", format_bytes(d["memory_bytes"].get<std::uint64_t>()),
+                         format_bytes(d["memory_available_bytes"].get<std::uint64_t>()))});
+  table.row({"container limit", d["memory_limit_bytes"].is_null()
+                                    ? std::string("none")
+                                    : format_bytes(d["memory_limit_bytes"].get<std::uint64_t>())});
+  table.row({"memory speed", fmt::format("{:.1f} GB/s", d["memory_gb_per_s"].get<double>())});
+  table.row({"model cache", d["hub_cache"].get<std::string>()});
+  const std::string text = table.text();
+  return text.substr(text.find('\n') + 1);  // the table has no header
+}
+
+class Doctor final : public Verb {
+ public:
+  void add_flags(Flags&) override {}
+
+  Status run(Program& program) override {
+    ThreadPool& pool = program.context().pool;
+    Json document = describe(program.settings(), look_at_machine(), pool.size());
+    document["memory_gb_per_s"] = measure_memory_bandwidth(pool) / 1e9;
+    return program.print(document, as_text(document));
+  }
+};
+
+}  // namespace
+
+VerbEntry doctor_verb() {
+  return {.name = "doctor",
+          .usage = "[flags]",
+          .summary = "what this machine offers: CPU level, cores, memory, measured speed",
+          .detail = {},
+          .examples = {"", "--json", "--cpu-level avx2"},
+          .make = []() -> std::unique_ptr<Verb> { return std::make_unique<Doctor>(); }};
+}
+
+}  // namespace nibble::app

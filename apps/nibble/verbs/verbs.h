@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// One function per file of this folder: the entry of its verb.
+#pragma once
+
+#include "verb.h"
+
+namespace nibble::app {
+
+VerbEntry doctor_verb();
+
+}  // namespace nibble::app

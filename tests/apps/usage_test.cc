@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a person meets first: help, version, wrong words, settings, log files.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apps/run_program.h"
+#include "base/json.h"
+#include "verb.h"
+
+namespace nibble::app_test {
+namespace {
+
+using testing::HasSubstr;
+
+struct UsageCase {
+  std::string name;
+  std::vector<std::string> arguments;
+  std::vector<std::string> environment;
+  int code;
+  std::string message;  // part of stderr
+};
+
+class UsageError : public testing::TestWithParam<UsageCase> {};
+
+TEST_P(UsageError, SaysWhatIsWrongAndExitsWithItsCode) {
+  const Outcome outcome = run_nibble(GetParam().arguments, GetParam().environment);
+  EXPECT_EQ(outcome.code, GetParam().code);
+  EXPECT_THAT(outcome.err, HasSubstr(GetParam().message));
+  EXPECT_EQ(outcome.out, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, UsageError,
+    testing::Values(
+        UsageCase{"NoVerb", {}, {}, 2, "Usage: nibble VERB"},
+        UsageCase{"UnknownVerb", {"doctr"}, {}, 2, "did you mean doctor?"},
+        UsageCase{"UnknownVerbFarFromAll", {"xyzzyplugh"}, {}, 2, "the verbs are"},
+        UsageCase{"UnknownFlag", {"doctor", "--thread", "1"}, {}, 2, "did you mean --threads?"},
+        UsageCase{"UnknownFlagWithValue", {"doctor", "--jsn=1"}, {}, 2, "no flag --jsn"},
+        UsageCase{"ExtraArgument", {"doctor", "now"}, {}, 2, "\"now\""},
+        UsageCase{"NotANumber", {"doctor", "--threads", "two"}, {}, 2, "--threads is \"two\""},
+        UsageCase{"NumberOutOfRange", {"doctor", "--threads=-1"}, {}, 2, "from 0 to 4096"},
+        UsageCase{"WrongChoice", {"doctor", "--log-format", "jso"}, {}, 2, "did you mean json?"},
+        UsageCase{"OnlyFlags", {"--threads", "1"}, {}, 2, "no verb given"},
+        UsageCase{"WrongThreadsInEnvironment",
+                  {"doctor"},
+                  {"NIBBLE_THREADS=many"},
+                  2,
+                  "NIBBLE_THREADS is \"many\""},
+        UsageCase{
+            "WrongLevelInEnvironment", {"doctor"}, {"NIBBLE_CPU_LEVEL=sse9"}, 2, "this machine has portable"},
+        UsageCase{"WrongLevel", {"doctor", "--cpu-level", "avx1024"}, {}, 2, "--cpu-level is \"avx1024\""},
+        UsageCase{"LogCannotBeWritten", {"doctor"}, {"NIBBLE_LOG_FILE=/dev/null/log"}, 73, "log file"}),
+    [](const auto& entry) { return entry.param.name; });
+
+TEST(Usage, HelpOfEveryVerbStartsWithExamples) {
+  const Outcome overview = run_nibble({"--help"});
+  EXPECT_EQ(overview.code, 0);
+  for (const app::VerbEntry& entry : app::verbs()) {
+    EXPECT_THAT(overview.out, HasSubstr("\n  " + entry.name + " "));
+    const Outcome outcome = run_nibble({entry.name, "--help"});
+    EXPECT_EQ(outcome.code, 0) << entry.name;
+    EXPECT_EQ(outcome.err, "") << entry.name;
+    const std::size_t examples = outcome.out.find("Examples:");
+    EXPECT_LT(examples, outcome.out.find("Usage: nibble " + entry.name)) << entry.name;
+    EXPECT_THAT(outcome.out, HasSubstr("--json")) << entry.name;
+    EXPECT_EQ(run_nibble({"help", entry.name}).out, outcome.out);
+  }
+}
+
+TEST(Usage, VersionNamesTheCommit) {
+  const Outcome outcome = run_nibble({"--version"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.out, testing::MatchesRegex("nibble [0-9.]+ \\(commit ([0-9a-f]+|unknown)\\)\n"));
+}
+
+TEST(Usage, FlagsWinOverEnvironmentAndMayStandBeforeTheVerb) {
+  const Outcome outcome = run_nibble({"--threads", "3", "--cpu-level", "portable", "doctor", "--json"},
+                                     {"NIBBLE_THREADS=1", "NIBBLE_CPU_LEVEL=avx2"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Result<Json> document = parse_json(outcome.out);
+  ASSERT_TRUE(document.ok()) << outcome.out;
+  EXPECT_EQ((*document)["threads"], 3);
+  EXPECT_EQ((*document)["cpu_level"], "portable");
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST(Usage, ErrorsAreJsonOnStdoutWhenAskedFor) {
+  const Outcome outcome = run_nibble({"doctor", "--json", "--cpu-level", "none"});
+  EXPECT_EQ(outcome.code, 2);
+  const Result<Json> document = parse_json(outcome.out);
+  ASSERT_TRUE(document.ok()) << outcome.out;
+  EXPECT_EQ((*document)["error"]["code"], 2);
+  EXPECT_THAT(outcome.err, HasSubstr("--cpu-level"));
+}
+
+TEST(Usage, LogFileOfTheEnvironmentWinsOverLogDir) {
+  const Scratch scratch;
+  const std::string named = scratch / "logs/named.log";
+  ASSERT_EQ(run_nibble(
+                {"doctor", "--log-dir", scratch / "dir", "--cpu-level", "portable"},
+                {"NIBBLE_LOG_FILE=  " + named + "  ", "LLM_COMPRESSOR_LOG_FILE=" + (scratch / "no").string()})
+                .code,
+            0);
+  EXPECT_TRUE(std::filesystem::exists(named));
+  EXPECT_FALSE(std::filesystem::exists(scratch / "dir"));
+  EXPECT_FALSE(std::filesystem::exists(scratch / "no"));
+
+  ASSERT_EQ(
+      run_nibble({"doctor"}, {"LLM_COMPRESSOR_LOG_FILE=~/up.log", "HOME=" + (scratch / "home").string()})
+          .code,
+      0);
+  EXPECT_TRUE(std::filesystem::exists(scratch / "home/up.log"));
+
+  ASSERT_EQ(run_nibble({"doctor", "--log-dir", scratch / "dir"}).code, 0);
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(scratch / "dir"))
+    names.push_back(entry.path().filename());
+  ASSERT_EQ(names.size(), 1u);
+  EXPECT_THAT(names[0], testing::MatchesRegex("doctor_....-..-.._..-..-..\\.log"));
+}
+
+}  // namespace
+}  // namespace nibble::app_test
