@@ -108,18 +108,28 @@ Status write_file_durably(const std::filesystem::path& path, std::string_view co
   TRY_ASSIGN(FileWriter writer, FileWriter::create(temporary));
   TRY(writer.write(std::as_bytes(std::span(content.data(), content.size()))));
   TRY(writer.close());
+  return rename_durably(temporary, path);
+}
+
+Status rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
   std::error_code status;
-  std::filesystem::rename(temporary, path, status);
+  std::filesystem::rename(from, to, status);
   if (status) {
     return cannot_create(
-        fmt::format("cannot rename {} to {}: {}", temporary.string(), path.string(), status.message()));
+        fmt::format("cannot rename {} to {}: {}", from.string(), to.string(), status.message()));
   }
-  return sync_folder(path.parent_path());
+  return sync_folder(to.parent_path());
 }
 
 Result<FileWriter> FileWriter::create(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor < 0) return system_error(ErrorCode::kCannotCreate, "create", path);
+  return FileWriter(path, descriptor);
+}
+
+Result<FileWriter> FileWriter::reopen(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (descriptor < 0) return system_error(ErrorCode::kCannotCreate, "open for writing", path);
   return FileWriter(path, descriptor);
 }
 
@@ -151,6 +161,23 @@ Status FileWriter::write(std::span<const std::byte> bytes) {
 Status FileWriter::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   CHECK(descriptor_ >= 0, "write after close");
   return write_all(descriptor_, bytes, static_cast<std::int64_t>(offset), path_);
+}
+
+Status FileWriter::reserve(std::uint64_t bytes) {
+  CHECK(descriptor_ >= 0, "reserve after close");
+  const auto length = static_cast<off_t>(bytes);
+  if (::ftruncate(descriptor_, length) != 0) return system_error(ErrorCode::kCannotCreate, "extend", path_);
+  // Not posix_fallocate: where the file system cannot reserve, it would write every block.
+  if (bytes > 0 && ::fallocate(descriptor_, 0, 0, length) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
+    return system_error(ErrorCode::kCannotCreate, fmt::format("reserve {} bytes for", bytes), path_);
+  }
+  return {};
+}
+
+Status FileWriter::sync() {
+  CHECK(descriptor_ >= 0, "sync after close");
+  if (::fdatasync(descriptor_) == 0) return {};
+  return system_error(ErrorCode::kCannotCreate, "sync", path_);
 }
 
 Status FileWriter::close() {

@@ -43,12 +43,16 @@ inline constexpr std::uint64_t kMaxTextFile = std::uint64_t{1} << 30;
 Result<std::string> read_text_file(const std::filesystem::path& path, std::uint64_t limit = kMaxTextFile);
 Status write_file_durably(const std::filesystem::path& path, std::string_view content);
 Status sync_folder(const std::filesystem::path& folder);
+// Renames a synced file or folder and syncs the parent of `to`.
+Status rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // A sequential writer of one big file. Nothing is visible as finished until close() has synced it; the caller
 // renames. The destructor of an unclosed writer closes the descriptor and leaves the partial file.
 class FileWriter {
  public:
   static Result<FileWriter> create(const std::filesystem::path& path);
+  // For a file that exists already; its content stays.
+  static Result<FileWriter> reopen(const std::filesystem::path& path);
   FileWriter(FileWriter&& other) noexcept;
   FileWriter& operator=(FileWriter&& other) noexcept;
   ~FileWriter();
@@ -56,6 +60,10 @@ class FileWriter {
   Status write(std::span<const std::byte> bytes);
   // Writes at an absolute offset without moving the end position.
   Status write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  // Makes the file `bytes` long and reserves the space where the file system can, so that a full disk shows
+  // now.
+  Status reserve(std::uint64_t bytes);
+  Status sync();  // fdatasync; the file stays open
   std::uint64_t position() const { return position_; }
   Status close();  // fsync and close
 
