@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Second moments of the inputs of a linear: what GPTQ, SparseGPT, AWQ's exact objective and the target shift
+// are computed from. Sums run in fp32 over a limited number of tokens and are then added to fp64 totals, so
+// their error does not grow with the length of the calibration. Nothing is scaled while summing: totals of
+// two runs add up.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/error.h"
+#include "base/tensor.h"
+#include "base/thread_pool.h"
+
+namespace nibble {
+
+// H = (1 / tokens) sum x x^T over the calibration tokens, with what is needed to scale it otherwise.
+struct Hessian {
+  Matrix values;             // [cols, cols], symmetric
+  std::vector<double> mean;  // E[x], cols values; what was subtracted when `centred`
+  std::int64_t tokens = 0;
+  std::int64_t sequences = 0;
+  bool centred = false;  // values = E[(x - mean)(x - mean)^T]
+
+  std::int64_t cols() const { return values.rows(); }
+  // The reference's scale: (2 / sequences) sum x x^T. Only losses depend on it.
+  double reference_scale() const {
+    return 2.0 * static_cast<double>(tokens) / static_cast<double>(sequences);
+  }
+};
+
+class HessianAccumulator {
+ public:
+  explicit HessianAccumulator(std::int64_t cols);
+
+  // Adds `tokens` rows of `inputs` (row distance `stride`) that come from `sequences` sequences.
+  void add(ThreadPool& pool, const float* inputs, std::int64_t tokens, std::int64_t stride,
+           std::int64_t sequences);
+  // Adds the totals of another accumulator of the same width.
+  void merge(HessianAccumulator& other);
+
+  std::int64_t cols() const { return cols_; }
+  std::int64_t tokens() const { return tokens_; }
+  std::int64_t sequences() const { return sequences_; }
+
+  // The mean over tokens. Fails when no token was added or a sum is not finite (an input was NaN or
+  // infinite).
+  Result<Hessian> finish(bool centred = false);
+
+  // The raw totals, for files and merging: the upper triangle by rows, and the sum of x.
+  std::span<const double> totals();
+  std::span<const double> sums() const { return sums_; }
+  static Result<HessianAccumulator> restore(std::int64_t cols, std::span<const double> totals,
+                                            std::span<const double> sums, std::int64_t tokens,
+                                            std::int64_t sequences);
+
+ private:
+  void flush();
+
+  std::int64_t cols_;
+  std::int64_t tokens_ = 0;
+  std::int64_t sequences_ = 0;
+  std::int64_t pending_ = 0;  // tokens in partial_
+  Matrix partial_;            // allocated while pending_ > 0
+  std::vector<double> totals_;
+  std::vector<double> sums_;
+};
+
+// (1 / tokens) sum (x_original - x) x^T: how the inputs of the partly compressed model deviate from those of
+// the original one, correlated with the former. What target_shift.h needs beside the Hessian.
+struct InputShift {
+  Matrix values;  // [cols, cols]; row = component of the deviation
+  std::int64_t tokens = 0;
+};
+
+class InputShiftAccumulator {
+ public:
+  explicit InputShiftAccumulator(std::int64_t cols) : sum_(cols, cols) {}
+  // Both arrays hold `tokens` rows with row distance `stride`.
+  void add(ThreadPool& pool, const float* inputs, const float* original_inputs, std::int64_t tokens,
+           std::int64_t stride);
+  void merge(const InputShiftAccumulator& other);
+  std::int64_t tokens() const { return tokens_; }
+  Result<InputShift> finish() const;
+
+ private:
+  Matrix sum_;
+  std::int64_t tokens_ = 0;
+};
+
+}  // namespace nibble

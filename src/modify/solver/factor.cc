@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "modify/solver/factor.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "kernels/factor.h"
+
+namespace nibble::solver {
+namespace {
+
+constexpr double kLargestFrac = 1e3;
+constexpr double kFirstRaise = 1e-4;  // where raising starts when nothing (or nonsense) was asked for
+
+// a := P (H + lambda I) P^T in fp64.
+void fill_permuted(ThreadPool& pool, const Matrix& h, std::span<const std::int32_t> order, double lambda,
+                   double* a) {
+  const std::int64_t n = h.rows();
+  pool.parallel_for(n, 16, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      const float* row = h.data() + order[static_cast<std::size_t>(i)] * n;
+      for (std::int64_t j = 0; j < n; ++j)
+        a[i * n + j] = static_cast<double>(row[order[static_cast<std::size_t>(j)]]);
+      a[i * n + i] += lambda;
+    }
+  });
+}
+
+}  // namespace
+
+std::vector<std::int32_t> dead_columns(const Matrix& hessian) {
+  std::vector<std::int32_t> dead;
+  for (std::int64_t c = 0; c < hessian.rows(); ++c) {
+    if (hessian.at(c, c) == 0) dead.push_back(static_cast<std::int32_t>(c));
+  }
+  return dead;
+}
+
+Matrix without_dead(const Matrix& hessian, double scale, double dead_value) {
+  Matrix result = hessian;
+  if (scale != 1) {
+    for (float& value : result.values()) value = static_cast<float>(static_cast<double>(value) * scale);
+  }
+  const std::vector<std::int32_t> dead = dead_columns(hessian);
+  if (dead.empty()) return result;
+  if (dead_value == 0) {
+    const auto live = hessian.rows() - static_cast<std::int64_t>(dead.size());
+    dead_value = live == 0 ? 1
+                           : damping_lambda(result, 1) * static_cast<double>(hessian.rows()) /
+                                 static_cast<double>(live);
+  }
+  for (const std::int32_t c : dead) result.at(c, c) = static_cast<float>(dead_value);
+  return result;
+}
+
+double damping_lambda(const Matrix& hessian, double frac) {
+  double sum = 0;
+  for (std::int64_t c = 0; c < hessian.rows(); ++c) sum += static_cast<double>(hessian.at(c, c));
+  return frac * sum / static_cast<double>(hessian.rows());
+}
+
+Result<InverseFactor> inverse_factor(ThreadPool& pool, const Matrix& hessian,
+                                     std::span<const std::int32_t> order, double dampening_frac) {
+  const std::int64_t n = hessian.rows();
+  CHECK(hessian.cols() == n && static_cast<std::int64_t>(order.size()) == n, "a square matrix and its order");
+  InverseFactor result;
+  result.damping.requested_frac = dampening_frac;
+  const auto a = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(n * n));
+  for (double frac = dampening_frac; frac <= kLargestFrac; ++result.damping.raises) {
+    result.lambda = damping_lambda(hessian, frac);
+    fill_permuted(pool, hessian, order, result.lambda, a.get());
+    if (kernels::inverse_factor(pool, n, a.get()).ok()) {
+      result.damping.used_frac = frac;
+      result.u = Matrix(n, n);
+      for (std::int64_t i = 0; i < n * n; ++i)
+        result.u.data()[i] = static_cast<float>(a[static_cast<std::size_t>(i)]);
+      return result;
+    }
+    frac = std::max(frac * 10, kFirstRaise);
+  }
+  return bad_data(
+      fmt::format("the Hessian of {} channels cannot be factored, even with damping {} times its mean "
+                  "diagonal",
+                  n, kLargestFrac),
+      "its entries are not a matrix of second moments: check the saved statistics");
+}
+
+}  // namespace nibble::solver

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "modify/solver/scale_search.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nibble::solver {
+namespace {
+
+// Minimum and maximum over the kept columns, extended to contain 0.
+void find_range(const ScaleTask& task, std::array<float, kLanes>& min, std::array<float, kLanes>& max) {
+  min.fill(0);
+  max.fill(0);
+  for (int j = 0; j < task.cols; ++j) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      const std::size_t at = static_cast<std::size_t>(j) * kLanes + lane;
+      const float w = task.keep != nullptr && task.keep[at] == 0 ? 0.0f : task.w[at];
+      min[lane] = std::min(min[lane], w);
+      max[lane] = std::max(max[lane], w);
+    }
+  }
+}
+
+// Puts lane `lane` of `entry` into the sorted finalists, if it is good enough and not there already.
+void insert_lane(std::vector<LaneScales>& best, const LaneScales& entry, std::size_t lane) {
+  for (const LaneScales& other : best) {
+    if (other.stored[lane] == entry.stored[lane] && other.zero[lane] == entry.zero[lane] &&
+        std::isfinite(other.loss[lane])) {
+      return;
+    }
+  }
+  for (std::size_t place = 0; place < best.size(); ++place) {
+    if (!(entry.loss[lane] < best[place].loss[lane])) continue;
+    for (std::size_t i = best.size() - 1; i > place; --i) {
+      best[i].stored[lane] = best[i - 1].stored[lane];
+      best[i].scale[lane] = best[i - 1].scale[lane];
+      best[i].zero[lane] = best[i - 1].zero[lane];
+      best[i].loss[lane] = best[i - 1].loss[lane];
+    }
+    best[place].stored[lane] = entry.stored[lane];
+    best[place].scale[lane] = entry.scale[lane];
+    best[place].zero[lane] = entry.zero[lane];
+    best[place].loss[lane] = entry.loss[lane];
+    return;
+  }
+}
+
+}  // namespace
+
+ScaleSearch::ScaleSearch(const ScaleSearchOptions& options, const CodeGrid& grid,
+                         const ProductFormat& product, const ScaleStorage& storage)
+    : options_(options), grid_(grid), product_(product), storage_(storage) {
+  const int steps = std::max(options_.steps, 2);
+  const auto share = [&](int i, int count) {
+    return static_cast<float>(options_.widest -
+                              (options_.widest - options_.narrowest) * i / static_cast<double>(count - 1));
+  };
+  ranges_.push_back({1.0f, 1.0f});  // min-max itself
+  if (options_.symmetric) {
+    for (int i = 0; i < steps; ++i) ranges_.push_back({share(i, steps), share(i, steps)});
+    return;
+  }
+  const int per_end = std::max(2, steps / 2);
+  for (int i = 0; i < per_end; ++i) {
+    for (int j = 0; j < per_end; ++j) ranges_.push_back({share(i, per_end), share(j, per_end)});
+  }
+}
+
+LaneScales ScaleSearch::candidate(const Range& range, bool negative, const std::array<float, kLanes>& min,
+                                  const std::array<float, kLanes>& max) const {
+  LaneScales result;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    const float low = min[lane] * range.low;
+    const float high = max[lane] * range.high;
+    if (options_.symmetric) {
+      const float wanted = std::max(-low, high) / ((grid_.highest - grid_.lowest) / 2);
+      result.stored[lane] = storage_.stored(wanted) * (negative ? -1.0f : 1.0f);
+      result.scale[lane] = storage_.effective_of_stored(result.stored[lane]);
+      continue;
+    }
+    result.stored[lane] = storage_.stored((high - low) / (grid_.highest - grid_.lowest));
+    result.scale[lane] = storage_.effective_of_stored(result.stored[lane]);
+    const float zero = std::nearbyint(grid_.lowest - low / result.scale[lane]);
+    result.zero[lane] = std::clamp(zero, grid_.lowest, grid_.highest);
+  }
+  return result;
+}
+
+std::vector<LaneScales> ScaleSearch::rank(const ScaleTask& task, const float* weights) const {
+  std::array<float, kLanes> min, max;
+  find_range(task, min, max);
+  std::vector<LaneScales> best(static_cast<std::size_t>(std::max(options_.finalists, 1)));
+  for (LaneScales& entry : best) entry.loss.fill(std::numeric_limits<float>::infinity());
+  const LaneTable& lanes = lane_table();
+  for (const Range& range : ranges_) {
+    for (int sign = 0; sign < (options_.symmetric && options_.allow_negative_scale ? 2 : 1); ++sign) {
+      LaneScales entry = candidate(range, sign == 1, min, max);
+      lanes.score({.cols = task.cols,
+                   .w = task.w,
+                   .weight = weights,
+                   .keep = task.keep,
+                   .scale = entry.scale.data(),
+                   .zero = options_.symmetric ? nullptr : entry.zero.data(),
+                   .grid = grid_,
+                   .product = product_,
+                   .out = entry.loss.data()});
+      for (std::size_t lane = 0; lane < kLanes; ++lane) insert_lane(best, entry, lane);
+    }
+  }
+  // A lane may have fewer distinct candidates than finalists: repeat its best.
+  for (LaneScales& entry : best) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      if (std::isfinite(entry.loss[lane])) continue;
+      entry.stored[lane] = best[0].stored[lane];
+      entry.scale[lane] = best[0].scale[lane];
+      entry.zero[lane] = best[0].zero[lane];
+      entry.loss[lane] = best[0].loss[lane];
+    }
+  }
+  return best;
+}
+
+LaneScales ScaleSearch::choose(const ScaleTask& task) const {
+  std::vector<float> weights(static_cast<std::size_t>(task.cols));
+  for (int j = 0; j < task.cols; ++j) {
+    const float pivot = task.u[j * task.ldu + j];
+    weights[static_cast<std::size_t>(j)] = 1.0f / (pivot * pivot);
+  }
+  std::vector<LaneScales> best = rank(task, weights.data());
+  if (options_.finalists <= 1) return best[0];
+  LaneScales winner;
+  winner.loss.fill(std::numeric_limits<float>::infinity());
+  const std::size_t values = static_cast<std::size_t>(task.cols) * kLanes;
+  std::vector<float> w(values);
+  std::vector<const float*> scale(static_cast<std::size_t>(task.cols)),
+      zero(static_cast<std::size_t>(task.cols));
+  for (LaneScales& entry : best) {
+    std::copy(task.w, task.w + values, w.begin());
+    std::fill(scale.begin(), scale.end(), entry.scale.data());
+    std::fill(zero.begin(), zero.end(), entry.zero.data());
+    entry.loss.fill(0);
+    lane_table().sweep({.cols = task.cols,
+                        .reach = task.cols,
+                        .u = task.u,
+                        .ldu = task.ldu,
+                        .w = w.data(),
+                        .scale = scale.data(),
+                        .zero = options_.symmetric ? nullptr : zero.data(),
+                        .keep = task.keep,
+                        .grid = grid_,
+                        .product = product_,
+                        .loss = entry.loss.data()});
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      if (!(entry.loss[lane] < winner.loss[lane])) continue;
+      winner.stored[lane] = entry.stored[lane];
+      winner.scale[lane] = entry.scale[lane];
+      winner.zero[lane] = entry.zero[lane];
+      winner.loss[lane] = entry.loss[lane];
+    }
+  }
+  return winner;
+}
+
+}  // namespace nibble::solver
