@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Golden models, and a checkpoint whose config and tensor list a test may spoil.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "checkpoint/checkpoint.h"
+
+namespace nibble {
+
+inline std::filesystem::path golden_root() {
+  return std::filesystem::path(NIBBLE_SOURCE_DIR) / "tests/golden";
+}
+
+inline std::filesystem::path golden_model(const std::string& name) {
+  const auto first = golden_root() / "models" / name;
+  return std::filesystem::exists(first) ? first : golden_root() / "models-more" / name;
+}
+
+// Every model folder that has a modules.txt.
+inline std::vector<std::filesystem::path> golden_models() {
+  std::vector<std::filesystem::path> folders;
+  for (const char* area : {"models", "models-more"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(golden_root() / area)) {
+      if (std::filesystem::exists(entry.path() / "modules.txt")) folders.push_back(entry.path());
+    }
+  }
+  std::sort(folders.begin(), folders.end());
+  return folders;
+}
+
+// The model's own files only: golden.safetensors beside them would be taken for a shard.
+inline std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& folder) {
+  auto checkpoint = Checkpoint::open(folder.string());
+  EXPECT_TRUE(checkpoint.ok()) << (checkpoint.ok() ? "" : checkpoint.error().message());
+  return checkpoint.ok() ? std::move(checkpoint).value() : nullptr;
+}
+
+class FakeCheckpoint final : public Checkpoint {
+ public:
+  explicit FakeCheckpoint(std::unique_ptr<Checkpoint> base)
+      : base_(std::move(base)), config_(base_->config()), tensors_(base_->tensors()) {}
+
+  Json& config() { return config_; }
+  void remove(const std::string& name) {
+    std::erase_if(tensors_, [&](const TensorInfo& tensor) { return tensor.name == name; });
+  }
+
+  const std::filesystem::path& path() const override { return base_->path(); }
+  const Json& config() const override { return config_; }
+  const std::vector<TensorInfo>& tensors() const override { return tensors_; }
+  const TensorInfo* find(std::string_view name) const override {
+    for (const TensorInfo& tensor : tensors_) {
+      if (tensor.name == name) return &tensor;
+    }
+    return nullptr;
+  }
+  Result<Tensor> load(std::string_view name) const override { return base_->load(name); }
+  void release(std::string_view name) const override { base_->release(name); }
+  std::vector<std::filesystem::path> companion_files() const override { return base_->companion_files(); }
+
+ private:
+  std::unique_ptr<Checkpoint> base_;
+  Json config_;
+  std::vector<TensorInfo> tensors_;
+};
+
+}  // namespace nibble
