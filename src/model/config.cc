@@ -16,11 +16,11 @@ constexpr std::int64_t kMaxLayers = 4096;
 constexpr std::int64_t kMaxExperts = 65536;
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;  // widths, vocabularies, positions
 
-constexpr std::array<ActivationName, 15> kActivations = {{
+constexpr std::array<ActivationName, 14> kActivations = {{
     {"silu", "SiLUActivation", Activation::kSilu},
     {"swish", "SiLU", Activation::kSilu},
-    {"gelu", "GELUActivation", Activation::kGelu},
-    {"gelu_python", "GELUActivation", Activation::kGelu},
+    {"gelu", "GELUActivation", Activation::kGeluErf},
+    {"gelu_python", "GELUActivation", Activation::kGeluErf},
     {"gelu_new", "NewGELUActivation", Activation::kGeluTanh},
     {"gelu_fast", "FastGELUActivation", Activation::kGeluTanh},
     {"gelu_accurate", "AccurateGELUActivation", Activation::kGeluTanh},
@@ -31,7 +31,6 @@ constexpr std::array<ActivationName, 15> kActivations = {{
     {"relu2", "ReLUSquaredActivation", Activation::kRelu2},
     {"relu_squared", "ReLUSquaredActivation", Activation::kRelu2},
     {"tanh", "Tanh", Activation::kTanh},
-    {"sigmoid", "Sigmoid", Activation::kSigmoid},
 }};
 
 Error wrong_value(std::string_view key, std::string_view found, std::string_view allowed) {

@@ -10,11 +10,12 @@
 
 #include "base/error.h"
 #include "base/json_fwd.h"
+#include "kernels/rows.h"
 #include "model/architectures/architecture.h"
 
 namespace nibble {
 
-enum class Activation : std::uint8_t { kSilu, kGelu, kGeluTanh, kQuickGelu, kRelu, kRelu2, kTanh, kSigmoid };
+using kernels::Activation;
 
 // The function of a config name ("gelu_new") and the class the reference uses for it ("NewGELUActivation").
 struct ActivationName {
