@@ -40,10 +40,9 @@ struct F16 {
 struct F8E4M3 {
   using Code = std::uint8_t;
   NIBBLE_SIMD static F decode(I x) {
-    const I magnitude = x & word(0x7f);
-    const F value =
-        half_to_float(shift_left<8>(x & word(0x80)) | shift_left<7>(magnitude)) * broadcast(256.0f);
-    return from_bits(select(magnitude > word(0x7e), word(0x7fc00000), bits(value)));
+    const I magnitude = x & word(0x7f), sign = x & word(0x80);
+    const F value = half_to_float(shift_left<8>(sign) | shift_left<7>(magnitude)) * broadcast(256.0f);
+    return from_bits(select(magnitude > word(0x7e), shift_left<24>(sign) | word(0x7fc00000), bits(value)));
   }
   NIBBLE_SIMD static I encode(F x) {
     const I sign = shift_right<24>(bits(x)) & word(0x80);

@@ -23,14 +23,6 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Rows cut into tiles of nearly equal height, none above mr.
-struct Tiles {
-  std::int64_t rows;
-  std::int64_t count;
-  Tiles(std::int64_t row_count, int mr) : rows(row_count), count(ceil_div(row_count, mr)) {}
-  std::int64_t begin(std::int64_t tile) const { return rows * tile / count; }
-};
-
 void pack_a(const Kernels& kernel, const Operand& a, std::int64_t row, int rows, std::int64_t first,
             std::int64_t depth, float* out) {
   if (a.k_major) {

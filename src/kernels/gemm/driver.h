@@ -19,6 +19,14 @@ struct FreeFloats {
 using Floats = std::unique_ptr<float[], FreeFloats>;
 Floats allocate_floats(std::int64_t count);
 
+// Rows cut into tiles of nearly equal height, none above mr.
+struct Tiles {
+  std::int64_t rows;
+  std::int64_t count;
+  Tiles(std::int64_t row_count, int mr) : rows(row_count), count((row_count + mr - 1) / mr) {}
+  std::int64_t begin(std::int64_t tile) const { return rows * tile / count; }
+};
+
 // Element (i, k) at data[i * ld + k], or at data[k * ld + i] if k_major.
 struct Operand {
   const float* data;

@@ -147,6 +147,10 @@ NIBBLE_SIMD void store_128(void* p, __m128i x) {
   _mm_storeu_si128(static_cast<__m128i*>(p), x);
 }
 
+NIBBLE_SIMD I load_i32(const std::int32_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+}
 NIBBLE_SIMD I load_u8(const std::uint8_t* p) {
   const __m128i x = load_128(p);
   return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};

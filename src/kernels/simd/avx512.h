@@ -124,6 +124,9 @@ NIBBLE_SIMD I shift_right(I a) {  // zeros come in
   return {_mm512_srli_epi32(a.v, n)};
 }
 
+NIBBLE_SIMD I load_i32(const std::int32_t* p) {
+  return {_mm512_loadu_si512(p)};
+}
 NIBBLE_SIMD I load_u8(const std::uint8_t* p) {
   return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
 }

@@ -132,6 +132,9 @@ NIBBLE_SIMD I shift_right(I a) {
   return lanes<I>([&](int i) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.v[i]) >> n); });
 }
 
+NIBBLE_SIMD I load_i32(const std::int32_t* p) {
+  return lanes<I>([&](int i) { return p[i]; });
+}
 NIBBLE_SIMD I load_u8(const std::uint8_t* p) {
   return lanes<I>([&](int i) { return std::int32_t{p[i]}; });
 }
