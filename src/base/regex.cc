@@ -25,6 +25,20 @@ struct MatchData {
   MatchData& operator=(const MatchData&) = delete;
 };
 
+// Lets a long match use a stack of its own: the 32 KB that JIT code starts with are too few for `(a|b)+` on a
+// page.
+struct LongMatchContext {
+  pcre2_match_context* context = pcre2_match_context_create(nullptr);
+  pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, 16 << 20, nullptr);
+  LongMatchContext() { pcre2_jit_stack_assign(context, nullptr, stack); }
+  ~LongMatchContext() {
+    pcre2_match_context_free(context);
+    pcre2_jit_stack_free(stack);
+  }
+  LongMatchContext(const LongMatchContext&) = delete;
+  LongMatchContext& operator=(const LongMatchContext&) = delete;
+};
+
 }  // namespace
 
 Result<Regex> Regex::compile(std::string_view pattern) {
@@ -59,6 +73,33 @@ std::optional<std::pair<std::size_t, std::size_t>> Regex::search(std::string_vie
   }
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match.data);
   return std::pair{bounds[0], bounds[1]};
+}
+
+bool Regex::for_each_match(std::string_view text,
+                           const std::function<void(std::size_t, std::size_t)>& visit) const {
+  const MatchData match(code_->code);
+  const LongMatchContext limits;
+  const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match.data);
+  const auto search_at = [&](std::size_t at, std::uint32_t options) {
+    return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
+                       options | PCRE2_NO_UTF_CHECK, match.data, limits.context);
+  };
+  std::size_t start = 0;
+  std::optional<std::size_t> last_end;
+  while (start <= text.size()) {
+    int found = search_at(start, 0);
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = search_at(start, PCRE2_NO_JIT);
+    if (found == PCRE2_ERROR_NOMATCH) return true;
+    if (found < 0) return false;
+    if (bounds[0] == bounds[1] && last_end == bounds[1]) {
+      do ++start;
+      while (start < text.size() && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80);
+      continue;
+    }
+    visit(bounds[0], bounds[1]);
+    last_end = start = bounds[1];
+  }
+  return true;
 }
 
 const std::string& Regex::pattern() const {

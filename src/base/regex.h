@@ -3,6 +3,7 @@
 // look-around.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,6 +24,11 @@ class Regex {
   // Python's re.search from byte `start`: [begin, end) of the first match.
   std::optional<std::pair<std::size_t, std::size_t>> search(std::string_view text,
                                                             std::size_t start = 0) const;
+  // Calls visit(begin, end) for all matches from left to right; an empty match right behind the last one is
+  // passed over. `text` must be valid UTF-8 (it is not checked again, so a long text costs one pass). False
+  // when a match ran into PCRE2's resource limits: what follows was not searched.
+  bool for_each_match(std::string_view text,
+                      const std::function<void(std::size_t, std::size_t)>& visit) const;
   const std::string& pattern() const;
 
  private:

@@ -39,11 +39,13 @@ struct TokenOffset {
   std::uint32_t begin = 0;
   std::uint32_t end = 0;
   bool special = false;
+  std::uint8_t sequence = 0;  // 0: the first or only text, 1: the second text of a pair
 };
 
 struct Encoding {
   std::vector<TokenId> ids;
-  std::vector<TokenOffset> offsets;  // filled by encode_with_offsets only
+  std::vector<TokenOffset> offsets;
+  std::vector<std::int32_t> type_ids;  // BERT's token_type_ids: 0 for the first text, 1 for the second
 };
 
 class Tokenizer {
@@ -57,7 +59,8 @@ class Tokenizer {
   virtual std::vector<TokenId> encode(std::string_view text, bool add_special_tokens) const = 0;
   virtual Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const = 0;
   virtual std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const = 0;
-  virtual std::int64_t vocabulary_size() const = 0;  // with added tokens
+  // Largest id + 1, added tokens included: every id of encode() is below it.
+  virtual std::int64_t vocabulary_size() const = 0;
   virtual std::optional<TokenId> token_id(std::string_view token) const = 0;
   virtual std::string token_text(TokenId id) const = 0;  // as in the vocabulary, not decoded
   virtual std::optional<TokenId> bos() const = 0;
@@ -68,6 +71,10 @@ class Tokenizer {
   virtual const std::string& chat_template() const = 0;
   // A tokenizer.json that transformers reads to the same ids (for a model that came as GGUF).
   virtual Result<std::string> to_tokenizer_json() const = 0;
+
+  // encode() of each text, in the order of the texts, on all threads of the pool.
+  std::vector<std::vector<TokenId>> encode_batch(ThreadPool& pool, std::span<const std::string_view> texts,
+                                                 bool add_special_tokens) const;
 };
 
 }  // namespace nibble

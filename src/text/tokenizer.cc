@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "text/tokenizer.h"
+
+#include "text/tokenizer/folder.h"
+#include "text/tokenizer/pipeline.h"
+
+namespace nibble {
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::from_folder(const std::filesystem::path& folder) {
+  TRY_ASSIGN(text::TokenizerSpec spec, text::read_tokenizer_folder(folder));
+  return text::Pipeline::create(std::move(spec)).at(folder.string());
+}
+
+std::vector<std::vector<TokenId>> Tokenizer::encode_batch(ThreadPool& pool,
+                                                          std::span<const std::string_view> texts,
+                                                          bool add_special_tokens) const {
+  std::vector<std::vector<TokenId>> ids(texts.size());
+  pool.parallel_for(static_cast<std::int64_t>(texts.size()), 1, [&](std::int64_t first, std::int64_t last) {
+    for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) {
+      ids[i] = encode(texts[i], add_special_tokens);
+    }
+  });
+  return ids;
+}
+
+}  // namespace nibble

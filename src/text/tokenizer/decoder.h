@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decoders of tokenizer.json: from the texts of tokens back to plain text.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json_fwd.h"
+
+namespace nibble::text {
+
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+  // Changes the list in place; the caller joins what is left.
+  virtual void apply(std::vector<std::string>& tokens) const = 0;
+};
+
+Result<std::unique_ptr<Decoder>> make_decoder(const Json& description);
+
+}  // namespace nibble::text

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "text/tokenizer/tracked_text.h"
+
+#include "text/tokenizer/unicode.h"
+
+namespace nibble::text {
+
+Span TrackedText::original(Span span) const {
+  if (!tracked || span.begin >= span.end) return {};
+  return {origin[span.begin].begin, origin[span.end - 1].end};
+}
+
+Rewriter::Rewriter(TrackedText& text) : text_(text) {
+  bytes_.reserve(text.bytes.size() + text.bytes.size() / 8 + 16);
+  if (text.tracked) origin_.reserve(bytes_.capacity());
+}
+
+void Rewriter::keep(std::size_t begin, std::size_t end) {
+  bytes_.append(text_.bytes, begin, end - begin);
+  if (text_.tracked) {
+    const auto first = text_.origin.begin();
+    origin_.insert(origin_.end(), first + static_cast<std::ptrdiff_t>(begin),
+                   first + static_cast<std::ptrdiff_t>(end));
+  }
+}
+
+void Rewriter::put(std::string_view piece, std::size_t begin, std::size_t end) {
+  bytes_.append(piece);
+  if (text_.tracked) {
+    const Span span{text_.origin[begin].begin, text_.origin[end - 1].end};
+    origin_.insert(origin_.end(), piece.size(), span);
+  }
+}
+
+void Rewriter::insert(std::string_view piece) {
+  bytes_.append(piece);
+  if (text_.tracked) {
+    const Span span = !origin_.empty()       ? origin_.back()
+                      : text_.origin.empty() ? Span{}
+                                             : text_.origin.front();
+    origin_.insert(origin_.end(), piece.size(), span);
+  }
+}
+
+void Rewriter::put_before(std::string_view piece, std::size_t next) {
+  bytes_.append(piece);
+  if (text_.tracked) origin_.insert(origin_.end(), piece.size(), text_.origin[next]);
+}
+
+void Rewriter::put_byte_level(std::size_t begin, std::size_t end) {
+  put(bytes_to_byte_level(std::string_view(text_.bytes).substr(begin, end - begin)), begin, end);
+}
+
+void Rewriter::finish() {
+  text_.bytes = std::move(bytes_);
+  text_.origin = std::move(origin_);
+}
+
+}  // namespace nibble::text
