@@ -51,59 +51,6 @@ Result<RecipeValue> checked_dtype(const RecipeValue& value) {
   return RecipeValue("torch." + std::string(torch_name(*dtype)));
 }
 
-const std::vector<FieldRow>& args_rows() {
-  static const std::vector<FieldRow> rows{
-      {.name = "num_bits", .kinds = kIntKind, .initial = 8, .help = "bits per code", .least = 1, .most = 8},
-      {.name = "type",
-       .kinds = kTextKind,
-       .initial = "int",
-       .help = "number format",
-       .allowed = {"int", "float"},
-       .normalise = lower_case},
-      {.name = "symmetric", .kinds = kBoolKind, .initial = true, .help = "no zero point"},
-      {.name = "group_size",
-       .kinds = kIntKind | kNullKind,
-       .help = "columns that share a scale; -1: the whole row"},
-      {.name = "strategy",
-       .kinds = kTextKind | kNullKind,
-       .help = "what shares a scale; null: from group_size",
-       .allowed = strategy_names(),
-       .normalise = lower_case},
-      {.name = "block_structure",
-       .kinds = kListKind | kTextKind | kNullKind,
-       .help = "[rows, cols] or \"128x128\", for strategy block",
-       .normalise = block_pair},
-      {.name = "dynamic",
-       .kinds = kBoolKind | kTextKind,
-       .initial = false,
-       .help = "scales found at run time",
-       .allowed = {"local"},
-       .normalise = lower_case},
-      {.name = "actorder",
-       .kinds = kTextKind | kBoolKind | kNullKind,
-       .help = "order of columns in GPTQ",
-       .allowed = {"weight", "static"},
-       .normalise = checked_actorder},
-      {.name = "scale_dtype",
-       .kinds = kTextKind | kNullKind,
-       .help = "type of stored scales; null: the model's",
-       .normalise = checked_dtype},
-      {.name = "zp_dtype",
-       .kinds = kTextKind | kNullKind,
-       .help = "type of stored zero points",
-       .normalise = checked_dtype},
-      {.name = "observer",
-       .kinds = kTextKind | kNullKind,
-       .help = "how ranges are found",
-       .normalise = checked_observer},
-      {.name = "observer_kwargs",
-       .kinds = kMapKind | kNullKind,
-       .initial = RecipeValue::Map{},
-       .help = "arguments of the observer"},
-  };
-  return rows;
-}
-
 const std::vector<FieldRow>& scheme_rows() {
   constexpr unsigned kArgs = kMapKind | kNullKind;
   static const std::vector<FieldRow> rows{
@@ -181,9 +128,62 @@ void fill_args(const Arguments& from, QuantizationArgs& args) {
 
 }  // namespace
 
+const std::vector<FieldRow>& quantization_args_rows() {
+  static const std::vector<FieldRow> rows{
+      {.name = "num_bits", .kinds = kIntKind, .initial = 8, .help = "bits per code", .least = 1, .most = 8},
+      {.name = "type",
+       .kinds = kTextKind,
+       .initial = "int",
+       .help = "number format",
+       .allowed = {"int", "float"},
+       .normalise = lower_case},
+      {.name = "symmetric", .kinds = kBoolKind, .initial = true, .help = "no zero point"},
+      {.name = "group_size",
+       .kinds = kIntKind | kNullKind,
+       .help = "columns that share a scale; -1: the whole row"},
+      {.name = "strategy",
+       .kinds = kTextKind | kNullKind,
+       .help = "what shares a scale; null: from group_size",
+       .allowed = strategy_names(),
+       .normalise = lower_case},
+      {.name = "block_structure",
+       .kinds = kListKind | kTextKind | kNullKind,
+       .help = "[rows, cols] or \"128x128\", for strategy block",
+       .normalise = block_pair},
+      {.name = "dynamic",
+       .kinds = kBoolKind | kTextKind,
+       .initial = false,
+       .help = "scales found at run time",
+       .allowed = {"local"},
+       .normalise = lower_case},
+      {.name = "actorder",
+       .kinds = kTextKind | kBoolKind | kNullKind,
+       .help = "order of columns in GPTQ",
+       .allowed = {"weight", "static"},
+       .normalise = checked_actorder},
+      {.name = "scale_dtype",
+       .kinds = kTextKind | kNullKind,
+       .help = "type of stored scales; null: the model's",
+       .normalise = checked_dtype},
+      {.name = "zp_dtype",
+       .kinds = kTextKind | kNullKind,
+       .help = "type of stored zero points",
+       .normalise = checked_dtype},
+      {.name = "observer",
+       .kinds = kTextKind | kNullKind,
+       .help = "how ranges are found",
+       .normalise = checked_observer},
+      {.name = "observer_kwargs",
+       .kinds = kMapKind | kNullKind,
+       .initial = RecipeValue::Map{},
+       .help = "arguments of the observer"},
+  };
+  return rows;
+}
+
 Result<QuantizationArgs> args_from_value(const RecipeValue& value, std::string_view field) {
   std::vector<std::string> warnings;
-  auto arguments = read_arguments(args_rows(), value, {}, warnings);
+  auto arguments = read_arguments(quantization_args_rows(), value, {}, warnings);
   if (!arguments.ok()) return std::move(arguments).at(field).error();
   QuantizationArgs args;
   fill_args(*arguments, args);

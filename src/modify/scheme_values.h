@@ -9,7 +9,7 @@
 
 #include "base/error.h"
 #include "codec/scheme.h"
-#include "modify/recipe_value.h"
+#include "modify/fields.h"
 
 namespace nibble {
 
@@ -25,6 +25,9 @@ RecipeValue scheme_to_value(const QuantizationScheme& scheme);
 using ConfigGroups = std::vector<std::pair<std::string, QuantizationScheme>>;
 Result<ConfigGroups> groups_from_value(const RecipeValue& value);
 RecipeValue groups_to_value(const ConfigGroups& groups);
+
+// The rows of an argument set, for documentation.
+const std::vector<FieldRow>& quantization_args_rows();
 
 // Names of observers that recipes may use.
 const std::vector<std::string>& observer_names();

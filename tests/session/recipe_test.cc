@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "session/recipe_shortcuts.h"
 #include "session/yaml.h"
 
 namespace nibble {
@@ -136,6 +137,36 @@ TEST(RecipeTest, AMissingFileIsNotTakenForText) {
   const auto recipe = load_recipe("no/such/recipe.yaml");
   ASSERT_FALSE(recipe.ok());
   EXPECT_EQ(recipe.error().code, ErrorCode::kNoInput);
+}
+
+TEST(RecipeShortcutTest, SchemeAndMethodStandForARecipe) {
+  const auto recipe = recipe_of_shortcut({.scheme = "w4a16", .method = "awq+gptq", .ignore = {"lm_head"}});
+  ASSERT_TRUE(recipe.ok()) << recipe.error().message();
+  ASSERT_EQ(recipe->modifiers.size(), 2u);
+  EXPECT_EQ(recipe->modifiers[0].class_name(), "AWQModifier");
+  EXPECT_EQ(recipe->modifiers[1].arguments.text("scheme"), "w4a16");
+  EXPECT_THAT(recipe->modifiers[1].arguments.texts("ignore"), testing::ElementsAre("lm_head"));
+}
+
+TEST(RecipeShortcutTest, GroupSizeReplacesThatOfThePreset) {
+  const auto resolve = [](std::int64_t size) {
+    const auto recipe = recipe_of_shortcut({.scheme = "W4A16_ASYM", .group_size = size});
+    EXPECT_TRUE(recipe.ok());
+    return *resolve_quantization(recipe->modifiers[0])->config_groups[0].second.weights;
+  };
+  EXPECT_EQ(resolve(64).group_size, 64);
+  EXPECT_EQ(resolve(64).strategy, Strategy::kGroup);
+  EXPECT_FALSE(resolve(64).symmetric);
+  EXPECT_EQ(resolve(-1).strategy, Strategy::kChannel);
+  EXPECT_FALSE(recipe_of_shortcut({.scheme = "W8A8", .group_size = 64}).ok());
+  EXPECT_FALSE(recipe_of_shortcut({.scheme = "W4A16", .group_size = 0}).ok());
+}
+
+TEST(RecipeShortcutTest, UnknownWordsAreAnsweredWithTheNearest) {
+  const auto method = recipe_of_shortcut({.scheme = "W4A16", .method = "gtpq"});
+  EXPECT_THAT(method.error().message(), HasSubstr("did you mean gptq"));
+  const auto scheme = recipe_of_shortcut({.scheme = "W4A61"});
+  EXPECT_THAT(scheme.error().message(), HasSubstr("did you mean W4A16"));
 }
 
 TEST(YamlTest, ScalarsResolveAsInYaml11) {
