@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of weights or activations to codes and back, with the reference's arithmetic: quotient, zero-point
+// addition and product are each rounded to a storage dtype (compressed-tensors on CPU, reference sheet 6.2).
+// A row is cut into runs that share a scale: `run` values each, the last may be shorter. Every level gives
+// the same bits.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace nibble::kernels {
+
+enum class CodeFormat : std::uint8_t {
+  kInteger,  // a code is an int8
+  kE4M3,     // a code is a float8_e4m3fn
+  kE2M1,     // a code is sign * 8 + index into {0, .5, 1, 1.5, 2, 3, 4, 6}; a zero keeps no sign
+};
+
+struct RowQuantizer {
+  DType input = DType::kF32;     // of the row: F32, F16 or BF16
+  DType quotient = DType::kF32;  // x / scale, and that plus the zero point, are rounded to it
+  DType product = DType::kF32;   // code - zero point, and that times the scale, are rounded to it
+  CodeFormat format = CodeFormat::kInteger;
+  float code_min = -128;
+  float code_max = 127;
+};
+
+// min[i] and max[i] of run i; both NaN when the run holds a NaN.
+void range_row(DType input, const void* row, std::int64_t count, std::int64_t run, float* min, float* max);
+
+// codes[k] from row[k]: clamp(x / scale + zero_point), rounded half to even. `zero_point` may be null, which
+// counts as +0 (so that -0 becomes +0). Scales are not 0. A NaN becomes the smallest integer, a NaN of E4M3,
+// a zero of E2M1.
+void quantize_row(const RowQuantizer& quantizer, const void* row, std::int64_t count, std::int64_t run,
+                  const float* scale, const float* zero_point, std::uint8_t* codes);
+
+// out[k] = (code - zero_point) * scale, each operation rounded to `product` (F32, F16 or BF16).
+void dequantize_row(CodeFormat format, DType product, const std::uint8_t* codes, std::int64_t count,
+                    std::int64_t run, const float* scale, const float* zero_point, float* out);
+
+// Both steps without the detour over codes: a negative value that rounds to zero becomes -0, as in the
+// reference. quantizer.input is F32; `out` may be `row`.
+void fake_quantize_row(const RowQuantizer& quantizer, const float* row, std::int64_t count, std::int64_t run,
+                       const float* scale, const float* zero_point, float* out);
+
+// To and from fp32; narrowing rounds half to even.
+void widen_row(DType input, const void* row, std::int64_t count, float* out);
+void narrow_row(DType output, const float* row, std::int64_t count, void* out);
+
+}  // namespace nibble::kernels

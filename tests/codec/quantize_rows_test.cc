@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every CPU level of the row kernels gives the bits of the portable one, and the small floats round as a
+// search over all their values would.
+#include "kernels/quantize_rows.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "base/rng.h"
+#include "base/tensor.h"
+#include "kernels/cpu_level.h"
+
+namespace nibble {
+namespace {
+
+using kernels::CodeFormat;
+using kernels::CpuLevel;
+using kernels::RowQuantizer;
+
+constexpr DType kDTypes[] = {DType::kF32, DType::kBF16, DType::kF16};
+
+class LevelGuard {
+ public:
+  explicit LevelGuard(CpuLevel level) : before_(kernels::active_level()) { kernels::set_active_level(level); }
+  ~LevelGuard() { kernels::set_active_level(before_); }
+
+ private:
+  CpuLevel before_;
+};
+
+// Ordinary values with specials between them.
+std::vector<float> hard_values(std::size_t count, std::uint64_t seed, bool with_nan) {
+  Rng rng(seed);
+  const float specials[] = {0.0f,     -0.0f, 1e-42f, -1e-39f,   6e-8f,   65519.0f,
+                            65520.0f, -7e4f, 3e38f,  -INFINITY, INFINITY};
+  std::vector<float> values(count);
+  for (float& value : values) {
+    value = static_cast<float>(rng.normal() * std::exp2(rng.normal() * 3));
+    if (rng.below(8) == 0) value = specials[rng.below(std::size(specials))];
+    if (rng.below(4) == 0) value = std::round(value * 4) / 8;  // ties
+    if (with_nan && rng.below(40) == 0) value = std::nanf("");
+  }
+  return values;
+}
+
+std::vector<RowQuantizer> all_quantizers() {
+  std::vector<RowQuantizer> all;
+  for (const DType input : kDTypes) {
+    for (const DType quotient : kDTypes) {
+      for (const DType product : kDTypes) {
+        all.push_back({input, quotient, product, CodeFormat::kInteger, -128, 127});
+        all.push_back({input, quotient, product, CodeFormat::kInteger, -4, 3});
+        all.push_back({input, quotient, product, CodeFormat::kE4M3, -448, 448});
+        all.push_back({input, quotient, product, CodeFormat::kE2M1, -6, 6});
+      }
+    }
+  }
+  return all;
+}
+
+struct Outputs {
+  std::vector<float> min, max, simulated, decoded, widened;
+  std::vector<std::uint8_t> codes;
+  std::vector<std::uint8_t> narrowed;
+
+  // The first part that differs, or nothing.
+  std::string difference(const Outputs& other) const {
+    const auto differs = [](const auto& a, const auto& b) {
+      return a.size() != b.size() || std::memcmp(a.data(), b.data(), a.size() * sizeof(a[0])) != 0;
+    };
+    if (differs(min, other.min) || differs(max, other.max)) return "range";
+    if (differs(codes, other.codes)) return "codes";
+    if (differs(widened, other.widened)) return "widened";
+    if (differs(simulated, other.simulated)) return "simulated";
+    if (differs(decoded, other.decoded)) return "decoded";
+    return differs(narrowed, other.narrowed) ? "narrowed" : "";
+  }
+};
+
+Outputs run_level(CpuLevel level, const RowQuantizer& quantizer, const Tensor& row, std::int64_t run,
+                  const std::vector<float>& scale, const float* zero) {
+  const LevelGuard guard(level);
+  const auto n = static_cast<std::size_t>(row.size());
+  const auto count = row.size();
+  Outputs out;
+  out.min.resize(scale.size());
+  out.max.resize(scale.size());
+  out.codes.resize(n);
+  out.simulated.resize(n);
+  out.decoded.resize(n);
+  out.widened.resize(n);
+  out.narrowed.resize(n * dtype_bytes(quantizer.product));
+  kernels::range_row(row.dtype(), row.bytes().data(), count, run, out.min.data(), out.max.data());
+  kernels::quantize_row(quantizer, row.bytes().data(), count, run, scale.data(), zero, out.codes.data());
+  kernels::widen_row(row.dtype(), row.bytes().data(), count, out.widened.data());
+  kernels::fake_quantize_row(quantizer, out.widened.data(), count, run, scale.data(), zero,
+                             out.simulated.data());
+  kernels::dequantize_row(quantizer.format, quantizer.product, out.codes.data(), count, run, scale.data(),
+                          zero, out.decoded.data());
+  kernels::narrow_row(quantizer.product, out.widened.data(), count, out.narrowed.data());
+  return out;
+}
+
+constexpr std::pair<std::int64_t, std::int64_t> kLengths[] = {{131, 131}, {128, 32}, {100, 16},
+                                                              {77, 5},    {37, 1},   {3, 64}};
+
+TEST(QuantizeRows, LevelsAgreeToTheBit) {
+  std::uint64_t seed = 0;
+  for (const RowQuantizer& quantizer : all_quantizers()) {
+    for (const auto& [count, run] : kLengths) {
+      const bool with_nan = ++seed % 2 == 0;
+      const std::vector<float> values = hard_values(static_cast<std::size_t>(count), seed, with_nan);
+      const Tensor row = Tensor::from_f32(quantizer.input, {count}, values);
+      const auto units = static_cast<std::size_t>((count + run - 1) / run);
+      Rng rng(seed, 1);
+      std::vector<float> scale(units);
+      std::vector<float> zero(units);
+      for (std::size_t u = 0; u < units; ++u) {
+        scale[u] = static_cast<float>(std::exp2(rng.normal() * 4));
+        zero[u] = static_cast<float>(rng.below(256)) - 128.0f;
+      }
+      const float* integer_zeros = quantizer.format == CodeFormat::kInteger ? zero.data() : nullptr;
+      const float* no_zeros = nullptr;
+      for (const float* zeros : {no_zeros, integer_zeros}) {
+        const Outputs expected = run_level(CpuLevel::kPortable, quantizer, row, run, scale, zeros);
+        for (const CpuLevel level : kernels::available_levels()) {
+          EXPECT_EQ(run_level(level, quantizer, row, run, scale, zeros).difference(expected), "")
+              << level_name(level) << " count " << count << " run " << run << " format "
+              << static_cast<int>(quantizer.format) << " input " << safetensors_name(quantizer.input)
+              << " quotient " << safetensors_name(quantizer.quotient) << " product "
+              << safetensors_name(quantizer.product);
+        }
+      }
+    }
+  }
+}
+
+TEST(QuantizeRows, RangesFindTheNaN) {
+  for (const CpuLevel level : kernels::available_levels()) {
+    const LevelGuard guard(level);
+    for (std::int64_t bad = 0; bad < 50; ++bad) {
+      std::vector<float> row(50, 1.0f);
+      row[static_cast<std::size_t>(bad)] = std::nanf("");
+      std::vector<float> min(5), max(5);
+      kernels::range_row(DType::kF32, row.data(), 50, 10, min.data(), max.data());
+      for (std::int64_t u = 0; u < 5; ++u) {
+        EXPECT_EQ(std::isnan(min[static_cast<std::size_t>(u)]), u == bad / 10);
+        EXPECT_EQ(std::isnan(max[static_cast<std::size_t>(u)]), u == bad / 10);
+      }
+    }
+  }
+}
+
+// E4. The nearest of all finite values; of two equally near, the one with an even code.
+std::uint8_t search(CodeFormat format, float x) {
+  const int codes = format == CodeFormat::kE4M3 ? 256 : 16;
+  const float one = 1.0f;
+  int best = -1;
+  double best_error = 0;
+  for (int c = 0; c < codes; ++c) {
+    const auto code = static_cast<std::uint8_t>(c);
+    float value = 0;
+    kernels::dequantize_row(format, DType::kF32, &code, 1, 1, &one, nullptr, &value);
+    if (std::isnan(value) || std::signbit(value) != (x < 0)) continue;
+    const double error = std::fabs(static_cast<double>(value) - static_cast<double>(x));
+    if (best < 0 || error < best_error || (error == best_error && c % 2 == 0)) {
+      best = c;
+      best_error = error;
+    }
+  }
+  return static_cast<std::uint8_t>(best);
+}
+
+TEST(QuantizeRows, SmallFloatsEqualABruteForceSearch) {
+  const float one = 1.0f;
+  for (const CodeFormat format : {CodeFormat::kE4M3, CodeFormat::kE2M1}) {
+    const float bound = format == CodeFormat::kE4M3 ? 448.0f : 6.0f;
+    std::vector<float> inputs;
+    std::vector<float> values;
+    for (int c = 0; c < (format == CodeFormat::kE4M3 ? 127 : 8); ++c) {
+      const auto code = static_cast<std::uint8_t>(c);
+      float value = 0;
+      kernels::dequantize_row(format, DType::kF32, &code, 1, 1, &one, nullptr, &value);
+      values.push_back(value);
+    }
+    for (std::size_t i = 0; i + 1 < values.size(); ++i) {
+      const float middle = (values[i] + values[i + 1]) / 2;
+      for (const float x : {values[i], middle, std::nextafter(middle, 0.0f), std::nextafter(middle, 1e9f)}) {
+        inputs.push_back(x);
+        inputs.push_back(-x);
+      }
+    }
+    Rng rng(1);
+    for (int i = 0; i < 20000; ++i)
+      inputs.push_back(static_cast<float>((2 * rng.uniform() - 1) * 1.1) * bound);
+    for (int i = 0; i < 5000; ++i) inputs.push_back(static_cast<float>(0.03 * rng.normal()));
+    const RowQuantizer quantizer{DType::kF32, DType::kF32, DType::kF32, format, -bound, bound};
+    std::vector<std::uint8_t> codes(inputs.size());
+    const auto count = static_cast<std::int64_t>(inputs.size());
+    for (const CpuLevel level : kernels::available_levels()) {
+      const LevelGuard guard(level);
+      kernels::quantize_row(quantizer, inputs.data(), count, count, &one, nullptr, codes.data());
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        ASSERT_EQ(codes[i], search(format, inputs[i] == 0.0f ? 0.0f : inputs[i])) << inputs[i];
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace nibble
