@@ -24,6 +24,11 @@ Error not_finite(std::string_view statistic, std::int64_t column) {
       "an activation was NaN or infinite: the source weights are damaged or overflow in this model");
 }
 
+Error no_tokens() {
+  return bad_data("no calibration token reached this module",
+                  "check the data set and that the module takes part in the forward pass");
+}
+
 }  // namespace
 
 HessianAccumulator::HessianAccumulator(std::int64_t cols)
@@ -96,10 +101,7 @@ Result<HessianAccumulator> HessianAccumulator::restore(std::int64_t cols, std::s
 
 Result<Hessian> HessianAccumulator::finish(bool centred) {
   flush();
-  if (tokens_ == 0) {
-    return bad_data("no calibration token reached this module",
-                    "check the data set and that the module takes part in the forward pass");
-  }
+  if (tokens_ == 0) return no_tokens();
   Hessian result{.values = Matrix(cols_, cols_),
                  .mean = std::vector<double>(static_cast<std::size_t>(cols_)),
                  .tokens = tokens_,
@@ -120,6 +122,9 @@ Result<Hessian> HessianAccumulator::finish(bool centred) {
   return result;
 }
 
+InputShiftAccumulator::InputShiftAccumulator(std::int64_t cols)
+    : sum_(cols, cols), deviation_(static_cast<std::size_t>(cols)) {}
+
 void InputShiftAccumulator::add(ThreadPool& pool, const float* inputs, const float* original_inputs,
                                 std::int64_t tokens, std::int64_t stride) {
   const std::int64_t cols = sum_.cols();
@@ -128,10 +133,15 @@ void InputShiftAccumulator::add(ThreadPool& pool, const float* inputs, const flo
     const std::int64_t count = std::min(tokens - first, kTokensPerShift);
     const float* x = inputs + first * stride;
     const float* original = original_inputs + first * stride;
-    for (std::int64_t t = 0; t < count; ++t) {
-      for (std::int64_t c = 0; c < cols; ++c)
-        deviation.at(t, c) = original[t * stride + c] - x[t * stride + c];
-    }
+    pool.parallel_for(cols, 256, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t t = 0; t < count; ++t) {
+        for (std::int64_t c = begin; c < end; ++c) {
+          const float d = original[t * stride + c] - x[t * stride + c];
+          deviation.at(t, c) = d;
+          deviation_[static_cast<std::size_t>(c)] += static_cast<double>(d);
+        }
+      }
+    });
     kernels::gemm_tn(pool, cols, cols, count, deviation.data(), cols, x, stride, sum_.data(), cols, true);
   }
   tokens_ += tokens;
@@ -140,18 +150,30 @@ void InputShiftAccumulator::add(ThreadPool& pool, const float* inputs, const flo
 void InputShiftAccumulator::merge(const InputShiftAccumulator& other) {
   CHECK(sum_.cols() == other.sum_.cols(), "merged statistics have the same width");
   for (std::int64_t i = 0; i < sum_.rows() * sum_.cols(); ++i) sum_.data()[i] += other.sum_.data()[i];
+  for (std::size_t i = 0; i < deviation_.size(); ++i) deviation_[i] += other.deviation_[i];
   tokens_ += other.tokens_;
 }
 
 Result<InputShift> InputShiftAccumulator::finish() const {
-  if (tokens_ == 0) return bad_data("no calibration token reached this module");
-  InputShift result{.values = sum_, .tokens = tokens_};
-  const float scale = 1.0f / static_cast<float>(tokens_);
-  for (float& value : result.values.values()) {
-    value *= scale;
-    if (!std::isfinite(value)) return not_finite("input shift", 0);
+  if (tokens_ == 0) return no_tokens();
+  InputShift result{.values = sum_, .mean = deviation_, .tokens = tokens_};
+  const double scale = 1.0 / static_cast<double>(tokens_);
+  for (std::size_t c = 0; c < result.mean.size(); ++c) {
+    result.mean[c] *= scale;
+    if (!std::isfinite(result.mean[c])) return not_finite("deviation", static_cast<std::int64_t>(c));
   }
+  for (float& value : result.values.values()) value *= static_cast<float>(scale);
   return result;
+}
+
+InputShift centred(InputShift shift, std::span<const double> input_mean) {
+  for (std::int64_t r = 0; r < shift.values.rows(); ++r) {
+    const double deviation = shift.mean[static_cast<std::size_t>(r)];
+    for (std::int64_t c = 0; c < shift.values.cols(); ++c) {
+      shift.values.at(r, c) -= static_cast<float>(deviation * input_mean[static_cast<std::size_t>(c)]);
+    }
+  }
+  return shift;
 }
 
 }  // namespace nibble

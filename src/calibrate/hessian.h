@@ -70,13 +70,17 @@ class HessianAccumulator {
 // (1 / tokens) sum (x_original - x) x^T: how the inputs of the partly compressed model deviate from those of
 // the original one, correlated with the former. What target_shift.h needs beside the Hessian.
 struct InputShift {
-  Matrix values;  // [cols, cols]; row = component of the deviation
+  Matrix values;             // [cols, cols]; row = component of the deviation
+  std::vector<double> mean;  // E[x_original - x]
   std::int64_t tokens = 0;
 };
 
+// The same about the means: E[(d - E d)(x - E x)^T] with d = x_original - x.
+InputShift centred(InputShift shift, std::span<const double> input_mean);
+
 class InputShiftAccumulator {
  public:
-  explicit InputShiftAccumulator(std::int64_t cols) : sum_(cols, cols) {}
+  explicit InputShiftAccumulator(std::int64_t cols);
   // Both arrays hold `tokens` rows with row distance `stride`.
   void add(ThreadPool& pool, const float* inputs, const float* original_inputs, std::int64_t tokens,
            std::int64_t stride);
@@ -86,6 +90,7 @@ class InputShiftAccumulator {
 
  private:
   Matrix sum_;
+  std::vector<double> deviation_;
   std::int64_t tokens_ = 0;
 };
 

@@ -14,6 +14,7 @@
 #include "base/thread_pool.h"
 #include "calibrate/hessian.h"
 #include "codec/scheme.h"
+#include "modify/refine.h"
 #include "modify/solver/factor.h"
 #include "modify/solver/grid.h"
 
@@ -43,5 +44,39 @@ struct GptqReferenceOptions {
 Result<GptqResult> gptq_reference(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
                                   const QuantizationArgs& args, const QuantParams& params,
                                   const GptqReferenceOptions& options);
+
+enum class ColumnOrder {
+  kNatural,
+  kGroups,  // groups by their loudest channel, channels within a group by loudness; needs no group index
+};
+
+struct GptqOptions {
+  double dampening_frac = 0.01;  // also the ridge towards `weight` of the refinement
+  DType model_dtype = DType::kF32;
+  float global_scale = 0;  // of tensor_group schemes
+  std::int64_t block_size = 128;
+  ColumnOrder order = ColumnOrder::kGroups;
+  // Scale and zero point searched at group entry in storage precision; false: min-max, or `params` when
+  // given.
+  bool search_scales = true;
+  int scale_finalists = 16;
+  // Integer grids have one code more below zero than above; a negative scale turns it to the heavier side.
+  bool negative_scales = true;
+  RefineOptions refine;
+  double magr_strength = 0;             // 0: off; see magr.h
+  const QuantParams* params = nullptr;  // start and, without search, final scales
+  const Matrix* keep = nullptr;         // [rows, cols] of 0 and 1: weights with 0 stay exactly 0
+};
+
+// Our own GPTQ. `weight` may be a shifted target (target_shift.h); `hessian` may be centred (then call
+// update_bias). Dead channels keep their rounded weights. `loss` is sum over rows of (w - q) H (w - q)^T:
+// with H the mean over tokens, the squared output error per token.
+Result<GptqResult> gptq(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
+                        const QuantizationArgs& args, const GptqOptions& options);
+
+// Round to nearest under the same scheme and min-max scales (`params` of the options if given), with its
+// loss: what the report compares with.
+Result<GptqResult> round_to_nearest(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
+                                    const QuantizationArgs& args, const GptqOptions& options);
 
 }  // namespace nibble

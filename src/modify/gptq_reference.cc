@@ -28,11 +28,10 @@ Result<GptqResult> sweep_in_order(ThreadPool& pool, const Matrix& weight, const 
                                   std::vector<std::int32_t> order, const QuantizationArgs& args,
                                   QuantParams params, const GptqReferenceOptions& options) {
   solver::SweepPlan plan;
-  TRY_ASSIGN(plan.units, solver::units_of(args, weight.rows(), weight.cols()));
+  TRY_ASSIGN(plan.grid, solver::layer_grid(args, weight.rows(), weight.cols(), options.model_dtype,
+                                           params.global_scale));
   plan.order = std::move(order);
   plan.block_size = options.block_size;
-  plan.grid = solver::code_grid(args);
-  plan.product = solver::product_format(options.model_dtype, params.global_scale != 0);
   TRY_ASSIGN(const solver::InverseFactor factor,
              solver::inverse_factor(pool, metric, plan.order, options.dampening_frac));
   plan.u = &factor.u;

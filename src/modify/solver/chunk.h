@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -55,6 +56,7 @@ struct ChunkScales {
   Columns scale;
   Columns zero;  // empty: symmetric
 };
+// Lanes without a row get scale 1.
 ChunkScales load_scales(const QuantParams& params, const Units& units, std::int64_t first_row,
                         std::int64_t rows);
 

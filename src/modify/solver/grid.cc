@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace nibble::solver {
@@ -49,6 +50,13 @@ ProductFormat product_format(DType model_dtype, bool has_global_scale) {
     default:
       return {};
   }
+}
+
+float round_product(float value, const ProductFormat& format) {
+  if (format.min_normal == 0) return value;
+  const float power = std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) & 0x7f800000u);
+  const float magic = std::max(power, format.min_normal) * format.ratio * 12582912.0f;  // 1.5 * 2^23 steps
+  return (value + magic) - magic;
 }
 
 Result<Units> units_of(const QuantizationArgs& args, std::int64_t rows, std::int64_t cols) {
@@ -99,6 +107,16 @@ ScaleStorage scale_storage(const QuantizationArgs& args, DType model_dtype, floa
     return {.kind = ScaleStorage::Kind::kE4M3, .global_scale = global_scale};
   }
   return {.dtype = args.scale_dtype.value_or(model_dtype), .global_scale = global_scale};
+}
+
+Result<LayerGrid> layer_grid(const QuantizationArgs& args, std::int64_t rows, std::int64_t cols,
+                             DType model_dtype, float global_scale) {
+  TRY_ASSIGN(const Units units, units_of(args, rows, cols));
+  return LayerGrid{.units = units,
+                   .codes = code_grid(args),
+                   .product = product_format(model_dtype, global_scale != 0),
+                   .storage = scale_storage(args, model_dtype, global_scale),
+                   .symmetric = args.symmetric};
 }
 
 }  // namespace nibble::solver

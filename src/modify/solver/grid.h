@@ -29,6 +29,9 @@ CodeGrid code_grid(const QuantizationArgs& args);
 // the model's (except with a global scale, where it is fp32).
 ProductFormat product_format(DType model_dtype, bool has_global_scale);
 
+// One product rounded so (lanes.h does the same to panels).
+float round_product(float value, const ProductFormat& format);
+
 // Weights that share a scale are blocks of unit_rows x unit_cols; the last ones may be smaller.
 struct Units {
   std::int64_t rows = 0;  // of the weight
@@ -57,6 +60,18 @@ struct ScaleStorage {
 };
 
 ScaleStorage scale_storage(const QuantizationArgs& args, DType model_dtype, float global_scale);
+
+// All of the above for one weight.
+struct LayerGrid {
+  Units units;
+  CodeGrid codes;
+  ProductFormat product;
+  ScaleStorage storage;
+  bool symmetric = true;
+};
+
+Result<LayerGrid> layer_grid(const QuantizationArgs& args, std::int64_t rows, std::int64_t cols,
+                             DType model_dtype, float global_scale);
 
 }  // namespace solver
 }  // namespace nibble

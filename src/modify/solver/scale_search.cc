@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace nibble::solver {
 namespace {
@@ -21,6 +22,13 @@ void find_range(const ScaleTask& task, std::array<float, kLanes>& min, std::arra
   }
 }
 
+void copy_lane(const LaneScales& from, LaneScales& to, std::size_t lane) {
+  to.stored[lane] = from.stored[lane];
+  to.scale[lane] = from.scale[lane];
+  to.zero[lane] = from.zero[lane];
+  to.loss[lane] = from.loss[lane];
+}
+
 // Puts lane `lane` of `entry` into the sorted finalists, if it is good enough and not there already.
 void insert_lane(std::vector<LaneScales>& best, const LaneScales& entry, std::size_t lane) {
   for (const LaneScales& other : best) {
@@ -31,32 +39,41 @@ void insert_lane(std::vector<LaneScales>& best, const LaneScales& entry, std::si
   }
   for (std::size_t place = 0; place < best.size(); ++place) {
     if (!(entry.loss[lane] < best[place].loss[lane])) continue;
-    for (std::size_t i = best.size() - 1; i > place; --i) {
-      best[i].stored[lane] = best[i - 1].stored[lane];
-      best[i].scale[lane] = best[i - 1].scale[lane];
-      best[i].zero[lane] = best[i - 1].zero[lane];
-      best[i].loss[lane] = best[i - 1].loss[lane];
-    }
-    best[place].stored[lane] = entry.stored[lane];
-    best[place].scale[lane] = entry.scale[lane];
-    best[place].zero[lane] = entry.zero[lane];
-    best[place].loss[lane] = entry.loss[lane];
+    for (std::size_t i = best.size() - 1; i > place; --i) copy_lane(best[i - 1], best[i], lane);
+    copy_lane(entry, best[place], lane);
     return;
   }
 }
 
 }  // namespace
 
-ScaleSearch::ScaleSearch(const ScaleSearchOptions& options, const CodeGrid& grid,
-                         const ProductFormat& product, const ScaleStorage& storage)
-    : options_(options), grid_(grid), product_(product), storage_(storage) {
+ScaleSearchOptions search_options(const LayerGrid& grid, int finalists, bool allow_negative_scale) {
+  ScaleSearchOptions options{.finalists = finalists};
+  const double levels = static_cast<double>(grid.codes.highest) - static_cast<double>(grid.codes.lowest) + 1;
+  if (grid.storage.kind == ScaleStorage::Kind::kE8M0) {
+    options.widest = 2.0;
+    options.narrowest = 0.5;
+    options.steps = 5;
+  } else if (grid.codes.min_normal != 0) {
+    options.widest = grid.codes.highest == 6 ? 1.6 : 1.05;
+    options.narrowest = 0.6;
+  } else {
+    options.narrowest = levels <= 4 ? 0.3 : levels <= 8 ? 0.4 : levels <= 16 ? 0.5 : 0.8;
+  }
+  options.allow_negative_scale = allow_negative_scale && grid.symmetric && grid.codes.min_normal == 0 &&
+                                 grid.storage.kind == ScaleStorage::Kind::kFloat;
+  return options;
+}
+
+ScaleSearch::ScaleSearch(const ScaleSearchOptions& options, const LayerGrid& grid)
+    : options_(options), grid_(grid) {
   const int steps = std::max(options_.steps, 2);
   const auto share = [&](int i, int count) {
     return static_cast<float>(options_.widest -
                               (options_.widest - options_.narrowest) * i / static_cast<double>(count - 1));
   };
   ranges_.push_back({1.0f, 1.0f});  // min-max itself
-  if (options_.symmetric) {
+  if (grid_.symmetric) {
     for (int i = 0; i < steps; ++i) ranges_.push_back({share(i, steps), share(i, steps)});
     return;
   }
@@ -72,16 +89,16 @@ LaneScales ScaleSearch::candidate(const Range& range, bool negative, const std::
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
     const float low = min[lane] * range.low;
     const float high = max[lane] * range.high;
-    if (options_.symmetric) {
-      const float wanted = std::max(-low, high) / ((grid_.highest - grid_.lowest) / 2);
-      result.stored[lane] = storage_.stored(wanted) * (negative ? -1.0f : 1.0f);
-      result.scale[lane] = storage_.effective_of_stored(result.stored[lane]);
+    if (grid_.symmetric) {
+      const float wanted = std::max(-low, high) / ((grid_.codes.highest - grid_.codes.lowest) / 2);
+      result.stored[lane] = grid_.storage.stored(wanted) * (negative ? -1.0f : 1.0f);
+      result.scale[lane] = grid_.storage.effective_of_stored(result.stored[lane]);
       continue;
     }
-    result.stored[lane] = storage_.stored((high - low) / (grid_.highest - grid_.lowest));
-    result.scale[lane] = storage_.effective_of_stored(result.stored[lane]);
-    const float zero = std::nearbyint(grid_.lowest - low / result.scale[lane]);
-    result.zero[lane] = std::clamp(zero, grid_.lowest, grid_.highest);
+    result.stored[lane] = grid_.storage.stored((high - low) / (grid_.codes.highest - grid_.codes.lowest));
+    result.scale[lane] = grid_.storage.effective_of_stored(result.stored[lane]);
+    const float zero = std::nearbyint(grid_.codes.lowest - low / result.scale[lane]);
+    result.zero[lane] = std::clamp(zero, grid_.codes.lowest, grid_.codes.highest);
   }
   return result;
 }
@@ -93,16 +110,16 @@ std::vector<LaneScales> ScaleSearch::rank(const ScaleTask& task, const float* we
   for (LaneScales& entry : best) entry.loss.fill(std::numeric_limits<float>::infinity());
   const LaneTable& lanes = lane_table();
   for (const Range& range : ranges_) {
-    for (int sign = 0; sign < (options_.symmetric && options_.allow_negative_scale ? 2 : 1); ++sign) {
+    for (int sign = 0; sign < (grid_.symmetric && options_.allow_negative_scale ? 2 : 1); ++sign) {
       LaneScales entry = candidate(range, sign == 1, min, max);
       lanes.score({.cols = task.cols,
                    .w = task.w,
                    .weight = weights,
                    .keep = task.keep,
                    .scale = entry.scale.data(),
-                   .zero = options_.symmetric ? nullptr : entry.zero.data(),
-                   .grid = grid_,
-                   .product = product_,
+                   .zero = grid_.symmetric ? nullptr : entry.zero.data(),
+                   .grid = grid_.codes,
+                   .product = grid_.product,
                    .out = entry.loss.data()});
       for (std::size_t lane = 0; lane < kLanes; ++lane) insert_lane(best, entry, lane);
     }
@@ -111,10 +128,7 @@ std::vector<LaneScales> ScaleSearch::rank(const ScaleTask& task, const float* we
   for (LaneScales& entry : best) {
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
       if (std::isfinite(entry.loss[lane])) continue;
-      entry.stored[lane] = best[0].stored[lane];
-      entry.scale[lane] = best[0].scale[lane];
-      entry.zero[lane] = best[0].zero[lane];
-      entry.loss[lane] = best[0].loss[lane];
+      copy_lane(best[0], entry, lane);
     }
   }
   return best;
@@ -145,17 +159,14 @@ LaneScales ScaleSearch::choose(const ScaleTask& task) const {
                         .ldu = task.ldu,
                         .w = w.data(),
                         .scale = scale.data(),
-                        .zero = options_.symmetric ? nullptr : zero.data(),
+                        .zero = grid_.symmetric ? nullptr : zero.data(),
                         .keep = task.keep,
-                        .grid = grid_,
-                        .product = product_,
+                        .grid = grid_.codes,
+                        .product = grid_.product,
                         .loss = entry.loss.data()});
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
       if (!(entry.loss[lane] < winner.loss[lane])) continue;
-      winner.stored[lane] = entry.stored[lane];
-      winner.scale[lane] = entry.scale[lane];
-      winner.zero[lane] = entry.zero[lane];
-      winner.loss[lane] = entry.loss[lane];
+      copy_lane(entry, winner, lane);
     }
   }
   return winner;

@@ -7,23 +7,28 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "modify/solver/grid.h"
 #include "modify/solver/lanes/lanes.h"
 
 namespace nibble::solver {
 
 struct ScaleSearchOptions {
-  bool symmetric = true;
   // Symmetric integer grids have one code more below zero than above: a negative scale turns it to the other
   // side.
   bool allow_negative_scale = false;
   int finalists = 8;       // candidates whose recursion is simulated; 1: ranking alone
   double widest = 1.05;    // candidate ranges as a share of the min-max range ...
   double narrowest = 0.4;  // ... down to this
-  int steps = 28;          // per end of the range
+  int steps = 28;          // half as many per end when both ends move
 };
+
+// Ranges that fit a grid: coarse grids gain from clipping far inside the range, fp4 from a maximum of 4
+// instead of 6, power-of-two scales have neighbours only at factors of two.
+ScaleSearchOptions search_options(const LayerGrid& grid, int finalists, bool allow_negative_scale);
 
 // One group of one panel.
 struct ScaleTask {
@@ -43,11 +48,8 @@ struct LaneScales {
 
 class ScaleSearch {
  public:
-  ScaleSearch(const ScaleSearchOptions& options, const CodeGrid& grid, const ProductFormat& product,
-              const ScaleStorage& storage);
+  ScaleSearch(const ScaleSearchOptions& options, const LayerGrid& grid);
 
-  bool symmetric() const { return options_.symmetric; }
-  const ScaleStorage& storage() const { return storage_; }
   LaneScales choose(const ScaleTask& task) const;
   // The best `options.finalists` candidates of the ranking, best first; weights[j] is the importance of
   // column j.
@@ -61,10 +63,16 @@ class ScaleSearch {
                        const std::array<float, kLanes>& max) const;
 
   ScaleSearchOptions options_;
-  CodeGrid grid_;
-  ProductFormat product_;
-  ScaleStorage storage_;
+  LayerGrid grid_;
   std::vector<Range> ranges_;
 };
+
+// Scales of every unit on the weights as they are, one pass: the candidate with the smallest sum of
+// importance[column] * (w - q)^2 over the unit. For units of several rows, which a sweep cannot choose.
+QuantParams search_static(ThreadPool& pool, const Matrix& weight, std::span<const float> importance,
+                          const ScaleSearchOptions& options, const LayerGrid& grid);
+
+// Min-max scales and zero points.
+QuantParams minmax_params(const Matrix& weight, const LayerGrid& grid);
 
 }  // namespace nibble::solver

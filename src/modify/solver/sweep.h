@@ -19,11 +19,10 @@ struct SweepPlan {
   const Matrix* u = nullptr;        // upper factor in sweep order (factor.h)
   std::vector<std::int32_t> order;  // position -> column
   std::int64_t block_size = 128;    // columns per lazy update; a search widens blocks to whole groups
-  Units units;
-  CodeGrid grid;
-  ProductFormat product;
+  LayerGrid grid;
   // Chooses the scales of a unit when the sweep enters it, on the compensated weights. Needs units of single
-  // rows whose columns are neighbours in `order`. nullptr: the scales of QuantParams hold.
+  // rows whose columns are neighbours in `order`. Rows that are one unit run once per finalist and keep the
+  // best. nullptr: the scales of QuantParams hold.
   const ScaleSearch* search = nullptr;
   const Matrix* keep = nullptr;  // [rows, cols] of 0 and 1: weights with 0 stay exactly 0
 };

@@ -39,8 +39,8 @@ struct SweepTask {
   const float* const* scale = nullptr;  // per column kLanes scales; nullptr: no grid, survivors keep w
   const float* const* zero = nullptr;   // per column kLanes zero points; nullptr: symmetric
   const float* keep = nullptr;          // [cols][kLanes] of 0 and 1; nullptr: all kept
-  CodeGrid grid;
-  ProductFormat product;
+  CodeGrid grid{};
+  ProductFormat product{};
   float* codes = nullptr;  // [cols][kLanes]; may be nullptr
   float* q = nullptr;      // [cols][kLanes]; may be nullptr
   float* push = nullptr;   // [cols][kLanes]; may be nullptr
@@ -55,14 +55,15 @@ struct ScoreTask {
   const float* keep = nullptr;
   const float* scale = nullptr;  // [kLanes]
   const float* zero = nullptr;   // [kLanes] or nullptr
-  CodeGrid grid;
-  ProductFormat product;
+  CodeGrid grid{};
+  ProductFormat product{};
   float* out = nullptr;  // [kLanes]
 };
 
 // One pass of coordinate descent over `cols` columns. r = (w - q) H for the block, current at its start;
-//   code_j <- nearest(q_j + r_j / h_jj),  d = q_new - q_j,  r_k -= d * h_jk for k > j in the block.
-// delta receives q_new - q_j. Lanes with keep = 0 do not move.
+//   code_j <- nearest(q_j + r_j / h_jj),  delta_j = q_old - q_new,  r_k += delta_j * h_jk for k > j in the
+//   block.
+// Lanes with keep = 0 do not move.
 struct DescentTask {
   int cols = 0;
   const float* h = nullptr;  // row-major block of the Hessian, row distance ldh
@@ -71,8 +72,8 @@ struct DescentTask {
   const float* const* scale = nullptr;
   const float* const* zero = nullptr;
   const float* keep = nullptr;
-  CodeGrid grid;
-  ProductFormat product;
+  CodeGrid grid{};
+  ProductFormat product{};
   float* codes = nullptr;  // [cols][kLanes], updated
   float* q = nullptr;      // [cols][kLanes], updated
   float* delta = nullptr;  // [cols][kLanes]

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Our GPTQ: fp64 factor, group-aware order, scales searched at group entry, then coordinate descent and scale
+// refits in the damped metric (reference sheet A3; each part is an option).
+#include "modify/gptq.h"
+
+#include "modify/magr.h"
+#include "modify/solver/check_input.h"
+#include "modify/solver/loss.h"
+#include "modify/solver/order.h"
+#include "modify/solver/scale_search.h"
+#include "modify/solver/sweep.h"
+
+namespace nibble {
+namespace {
+
+std::vector<std::int32_t> column_order(const Matrix& metric, const solver::Units& units, ColumnOrder order) {
+  if (order == ColumnOrder::kNatural) return solver::natural_order(metric.rows());
+  // A unit that spans all columns, or scales that are fixed beforehand, leave the order free: group_order
+  // with one group is the plain order by the diagonal.
+  return solver::group_order(metric, units.is_per_row() ? units.unit_cols : metric.rows());
+}
+
+QuantParams start_params(ThreadPool& pool, const Matrix& weight, const Matrix& metric,
+                         const solver::LayerGrid& grid, const GptqOptions& options) {
+  if (options.params != nullptr) return *options.params;
+  if (!options.search_scales || grid.units.is_per_row()) return solver::minmax_params(weight, grid);
+  std::vector<float> importance;
+  for (std::int64_t c = 0; c < metric.rows(); ++c) importance.push_back(metric.at(c, c));
+  return solver::search_static(pool, weight, importance, solver::search_options(grid, 1, false), grid);
+}
+
+}  // namespace
+
+Result<GptqResult> gptq(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
+                        const QuantizationArgs& args, const GptqOptions& options) {
+  TRY(solver::check_layer(weight, hessian.values));
+  solver::SweepPlan plan;
+  TRY_ASSIGN(plan.grid, solver::layer_grid(args, weight.rows(), weight.cols(), options.model_dtype,
+                                           options.global_scale));
+  Matrix metric = solver::without_dead(hessian.values, 1.0, 0.0);
+  plan.order = column_order(metric, plan.grid.units, options.order);
+  plan.block_size = options.block_size;
+  plan.keep = options.keep;
+  TRY_ASSIGN(const solver::InverseFactor factor,
+             solver::inverse_factor(pool, metric, plan.order, options.dampening_frac));
+  plan.u = &factor.u;
+  const solver::ScaleSearch search(
+      solver::search_options(plan.grid, options.scale_finalists, options.negative_scales), plan.grid);
+  if (options.search_scales && plan.grid.units.is_per_row()) plan.search = &search;
+
+  GptqResult result;
+  result.params = start_params(pool, weight, metric, plan.grid, options);
+  result.damping = factor.damping;
+  for (std::int64_t c = 0; c < metric.rows(); ++c) metric.at(c, c) += static_cast<float>(factor.lambda);
+  const Matrix start = options.magr_strength > 0 ? reduce_magnitudes(pool, weight, metric, plan.grid.units,
+                                                                     {.strength = options.magr_strength})
+                                                 : Matrix();
+  solver::SweepResult swept = solver::sweep_layer(pool, plan, start.empty() ? weight : start, result.params);
+  result.weight = std::move(swept.weight);
+  result.codes = std::move(swept.codes);
+  refine(pool, weight, metric, plan.grid, options.keep, options.refine, result.codes, result.weight,
+         result.params);
+  result.loss = solver::layer_loss(pool, result.weight, weight, hessian.values);
+  return result;
+}
+
+Result<GptqResult> round_to_nearest(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
+                                    const QuantizationArgs& args, const GptqOptions& options) {
+  TRY(solver::check_layer(weight, hessian.values));
+  solver::SweepPlan plan;
+  TRY_ASSIGN(plan.grid, solver::layer_grid(args, weight.rows(), weight.cols(), options.model_dtype,
+                                           options.global_scale));
+  plan.order = solver::natural_order(weight.cols());
+  plan.keep = options.keep;
+  // With U = I nothing is pushed on: the sweep is plain rounding.
+  Matrix identity(weight.cols(), weight.cols());
+  for (std::int64_t c = 0; c < weight.cols(); ++c) identity.at(c, c) = 1;
+  plan.u = &identity;
+  GptqResult result;
+  result.params = options.params != nullptr ? *options.params : solver::minmax_params(weight, plan.grid);
+  solver::SweepResult swept = solver::sweep_layer(pool, plan, weight, result.params);
+  result.weight = std::move(swept.weight);
+  result.codes = std::move(swept.codes);
+  result.loss = solver::layer_loss(pool, result.weight, weight, hessian.values);
+  return result;
+}
+
+}  // namespace nibble
