@@ -80,10 +80,21 @@ class Block {
   void run_mlp_output(const Pass& pass, BlockState& state) const;
   void run_mixture_input(const Pass& pass, BlockState& state) const;
   void run_mixture_output(const Pass& pass, BlockState& state) const;
+  // q, k and v [tokens, width], normed and rotated.
+  struct Projected {
+    Matrix q, k, v;
+  };
+  Projected project(const Pass& pass, const Matrix& input) const;
+  Projected split_fused(const Pass& pass, const Matrix& fused) const;
+  void norm_heads(const Pass& pass, ModuleRole role, std::int64_t heads, Matrix& x) const;
+  Matrix attend_all(const Pass& pass, const Projected& projected) const;
   std::vector<ExpertRows> route(const Pass& pass, const Matrix& input) const;
+  Matrix mlp_inner(const Pass& pass, const Linear* gate, const Linear& up, const Matrix& x,
+                   const std::uint8_t* mask) const;
   // Adds a sublayer's output to the residual stream, with the norms that stand around the sum.
   void add_to_residual(const Pass& pass, Matrix output, ModuleRole output_norm, ModuleRole residual_norm,
-                       BlockState& state) const;
+                       Matrix& hidden) const;
+  // norm(x), or a copy where the role has no norm.
   Matrix normed(const Pass& pass, ModuleRole role, const Matrix& x) const;
 
   const ModelConfig* config_;

@@ -93,6 +93,23 @@ class DenseLinear final : public Linear {
   std::vector<float> bias_;
 };
 
+// Weights that stay in the checkpoint's bytes and are decoded slice by slice as they are used: a head over a
+// large vocabulary takes no memory of its own.
+class StoredLinear final : public Linear {
+ public:
+  StoredLinear(LinearInfo info, Tensor weight, std::vector<float> bias)
+      : Linear(std::move(info)), weight_(std::move(weight)), bias_(std::move(bias)) {}
+
+  void apply_rows(ThreadPool& pool, const float* x, std::int64_t tokens, std::int64_t first,
+                  std::int64_t count, float* y, std::int64_t ldy) const override;
+  Matrix weight() const override;
+  const std::vector<float>& bias() const override { return bias_; }
+
+ private:
+  Tensor weight_;
+  std::vector<float> bias_;
+};
+
 LinearInfo linear_info(const ModuleInfo& module);
 
 // Makes the operator of a module. The default, load_linear, reads dense and compressed-tensors checkpoints.

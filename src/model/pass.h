@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "base/context.h"
@@ -46,6 +47,17 @@ class KvCache {
   std::vector<Matrix> keys_, values_;  // by block
 };
 
+// Matrices of past shapes, to be used again: a fresh one of some megabytes costs page faults and zeroing, as
+// much as a tenth of the product that fills it. Contents are arbitrary. For one thread.
+class Workspace {
+ public:
+  Matrix take(std::int64_t rows, std::int64_t cols);
+  void give(Matrix matrix);
+
+ private:
+  std::vector<Matrix> free_;
+};
+
 // cos and sin of a rope for the positions [first, first + rows).
 struct RopeTable {
   std::int64_t dims = 0;
@@ -65,10 +77,13 @@ struct Pass {
   std::vector<RopeTable> ropes;         // as in ModelConfig::ropes
   KvCache* cache = nullptr;
   Tap* tap = nullptr;
+  std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>();
   bool all_experts = false;  // every expert sees every token (statistics only; the output does not change)
 
   std::int64_t tokens() const { return sequences * length; }
   ThreadPool& pool() const { return context->pool; }
+  Matrix take(std::int64_t rows, std::int64_t cols) const { return workspace->take(rows, cols); }
+  void give(Matrix matrix) const { workspace->give(std::move(matrix)); }
 };
 
 }  // namespace nibble

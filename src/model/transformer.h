@@ -15,6 +15,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -49,8 +50,7 @@ class Head {
  private:
   friend class ModelLoader;
   explicit Head(const ModelConfig& config) : config_(&config) {}
-  Matrix finish_rows(const Context& context, const Matrix& hidden, std::int64_t first,
-                     std::int64_t count) const;
+  Matrix finish_rows(const Context& context, std::span<const float> rows) const;
 
   const ModelConfig* config_;
   std::optional<Norm> final_norm_;

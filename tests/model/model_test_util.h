@@ -10,8 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "base/context.h"
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
+#include "model/pass.h"
 
 namespace nibble {
 
@@ -42,6 +44,50 @@ inline std::unique_ptr<Checkpoint> open_checkpoint(const std::filesystem::path& 
   EXPECT_TRUE(checkpoint.ok()) << (checkpoint.ok() ? "" : checkpoint.error().message());
   return checkpoint.ok() ? std::move(checkpoint).value() : nullptr;
 }
+
+struct TestContext {
+  explicit TestContext(int threads = 2) : pool(threads), context{pool, sink, stop} {}
+  ThreadPool pool;
+  NullSink sink;
+  StopToken stop;
+  Context context;
+};
+
+// golden.safetensors and golden.json of a model folder.
+class Golden {
+ public:
+  explicit Golden(const std::filesystem::path& folder)
+      : tensors_(open_checkpoint(folder / "golden.safetensors")),
+        record(read_json_file(folder / "golden.json").value()) {}
+
+  bool has(const std::string& name) const { return tensors_->find(name) != nullptr; }
+  Tensor tensor(const std::string& name) const { return tensors_->load(name).value(); }
+
+  Batch batch() const {
+    const Tensor ids = tensor("input_ids");
+    Batch batch;
+    batch.sequences = ids.dim(0);
+    batch.length = ids.dim(1);
+    for (const std::int64_t id : ids.as<std::int64_t>()) batch.ids.push_back(static_cast<TokenId>(id));
+    if (has("attention_mask")) {
+      for (const std::int64_t m : tensor("attention_mask").as<std::int64_t>()) {
+        batch.mask.push_back(static_cast<std::uint8_t>(m));
+      }
+    }
+    if (has("token_type_ids")) {
+      for (const std::int64_t t : tensor("token_type_ids").as<std::int64_t>()) {
+        batch.token_types.push_back(static_cast<std::int32_t>(t));
+      }
+    }
+    return batch;
+  }
+
+ private:
+  std::unique_ptr<Checkpoint> tensors_;
+
+ public:
+  Json record;
+};
 
 class FakeCheckpoint final : public Checkpoint {
  public:

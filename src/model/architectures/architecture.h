@@ -86,7 +86,7 @@ struct ConfigKeys {
   IntKey max_positions{"max_position_embeddings", 2048};
   IntKey embedding_dim{"", kSameAsHidden};
   IntKey type_vocab{"", 0};
-  IntKey pad_token{"pad_token_id", 0};
+  IntKey pad_token{"pad_token_id", -100};  // none
   IntKey window{"sliding_window", 0, true};
   NumberKey norm_eps{"rms_norm_eps", 1e-6};
   std::string_view activation = "hidden_act";
