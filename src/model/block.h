@@ -87,6 +87,7 @@ class Block {
   Projected project(const Pass& pass, const Matrix& input) const;
   Projected split_fused(const Pass& pass, const Matrix& fused) const;
   void norm_heads(const Pass& pass, ModuleRole role, std::int64_t heads, Matrix& x) const;
+  void append_to_cache(const Pass& pass, const Projected& projected) const;
   Matrix attend_all(const Pass& pass, const Projected& projected) const;
   std::vector<ExpertRows> route(const Pass& pass, const Matrix& input) const;
   Matrix mlp_inner(const Pass& pass, const Linear* gate, const Linear& up, const Matrix& x,

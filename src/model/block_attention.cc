@@ -2,9 +2,9 @@
 // The attention half of a block: projections in their layouts, norms of q and k, rotation, cache, attention.
 #include <cstring>
 
+#include "kernels/attention.h"
 #include "kernels/rows.h"
 #include "model/apply.h"
-#include "model/attention.h"
 #include "model/block.h"
 
 namespace nibble {
@@ -112,40 +112,57 @@ Block::Projected Block::project(const Pass& pass, const Matrix& input) const {
   return out;
 }
 
+// Keys and values of the pass go behind those of earlier tokens.
+void Block::append_to_cache(const Pass& pass, const Projected& projected) const {
+  KvCache& cache = *pass.cache;
+  const std::int64_t count = pass.length * config_->kv_width();
+  const std::int64_t past = cache.length() * config_->kv_width();
+  for (std::int64_t s = 0; s < pass.sequences; ++s) {
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
+    std::memcpy(cache.keys(index_, s) + past, projected.k.data() + s * count, bytes);
+    std::memcpy(cache.values(index_, s) + past, projected.v.data() + s * count, bytes);
+  }
+}
+
 Matrix Block::attend_all(const Pass& pass, const Projected& projected) const {
   const ModelConfig& c = *config_;
   const auto layer = static_cast<std::size_t>(index_);
-  AttentionArgs args;
-  args.sequences = pass.sequences;
-  args.queries = args.keys = pass.length;
-  args.heads = c.heads;
-  args.kv_heads = c.kv_heads;
-  args.head_dim = c.head_dim;
-  args.q = projected.q.data();
-  args.k = projected.k.data();
-  args.v = projected.v.data();
-  args.kv_stride = pass.length * c.kv_width();
-  args.key_mask = pass.mask;
-  args.scale = static_cast<float>(c.attention_scale[layer]);
-  args.softcap = static_cast<float>(c.attention_softcap);
-  args.causal = c.causal;
-  args.window = c.window[layer];
-  if (pass.cache != nullptr) {
-    KvCache& cache = *pass.cache;
-    const auto bytes = static_cast<std::size_t>(args.kv_stride) * sizeof(float);
-    for (std::int64_t s = 0; s < pass.sequences; ++s) {
-      const std::int64_t past = cache.length() * c.kv_width();
-      std::memcpy(cache.keys(index_, s) + past, projected.k.data() + s * args.kv_stride, bytes);
-      std::memcpy(cache.values(index_, s) + past, projected.v.data() + s * args.kv_stride, bytes);
-    }
-    args.keys = cache.length() + pass.length;
-    args.k = cache.keys(index_, 0);
-    args.v = cache.values(index_, 0);
-    args.kv_stride = cache.capacity() * c.kv_width();
-  }
+  if (pass.cache != nullptr) append_to_cache(pass, projected);
+  const std::int64_t past = pass.cache != nullptr ? pass.cache->length() : 0;
   Matrix out = pass.take(pass.tokens(), c.query_width());
-  args.out = out.data();
-  attend(pass.pool(), args);
+
+  kernels::Attention common;
+  common.queries = pass.length;
+  common.keys = past + pass.length;
+  common.query_offset = past;
+  common.heads = c.heads;
+  common.kv_heads = c.kv_heads;
+  common.head_dim = c.head_dim;
+  common.causal = c.causal;
+  common.window = c.window[layer];
+  common.scale = static_cast<float>(c.attention_scale[layer]);
+  common.soft_cap = static_cast<float>(c.attention_softcap);
+  common.ldq = common.ldout = c.query_width();
+  common.ldk = common.ldv = c.kv_width();
+  const auto attend_sequence = [&](std::int64_t s) {
+    kernels::Attention one = common;
+    const std::int64_t kv_start = s * pass.length * c.kv_width();
+    one.q = projected.q.data() + s * pass.length * c.query_width();
+    one.k = pass.cache != nullptr ? pass.cache->keys(index_, s) : projected.k.data() + kv_start;
+    one.v = pass.cache != nullptr ? pass.cache->values(index_, s) : projected.v.data() + kv_start;
+    one.out = out.data() + s * pass.length * c.query_width();
+    if (pass.mask != nullptr) one.key_mask = pass.mask + s * pass.length;
+    kernels::attend(pass.pool(), one);
+  };
+  // Many short sequences keep the threads busier one by one; the bits are the same.
+  const auto attend_range = [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t s = first; s < last; ++s) attend_sequence(s);
+  };
+  if (pass.sequences >= 4 * pass.pool().size()) {
+    pass.pool().parallel_for(pass.sequences, 1, attend_range);
+  } else {
+    attend_range(0, pass.sequences);
+  }
   return out;
 }
 
