@@ -50,14 +50,11 @@ void run_tile(const Job& job, std::int64_t row, std::int64_t rows, std::int64_t 
                                         job.out.ldc, cols, job.out.alpha, job.out.accumulate || first > 0);
 }
 
-// All of A is packed (pass by pass, tile by tile); each task owns a range of strips and walks down k.
-void multiply_few_rows(ThreadPool& pool, const Job& job) {
-  const Tiles tiles(job.m, job.kernel.mr);
-  const Floats packed = allocate_floats(job.m * job.k);
-  const std::int64_t passes = ceil_div(job.k, kDepth);
-  pool.parallel_for(passes, 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      const std::int64_t first = p * kDepth;
+// All of A, pass by pass, tile by tile; as [k][m] if there is one tile.
+Floats pack_rows_of_a(ThreadPool& pool, const Job& job, const Tiles& tiles) {
+  Floats packed = allocate_floats(job.m * job.k);
+  pool.parallel_for(ceil_div(job.k, kDepth), 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t first = begin * kDepth; first < std::min(end * kDepth, job.k); first += kDepth) {
       const std::int64_t depth = std::min<std::int64_t>(kDepth, job.k - first);
       for (std::int64_t t = 0; t < tiles.count; ++t) {
         const std::int64_t row = tiles.begin(t);
@@ -66,33 +63,49 @@ void multiply_few_rows(ThreadPool& pool, const Job& job) {
       }
     }
   });
+  return packed;
+}
 
-  const std::int64_t step = job.kernel.strips;
-  const std::int64_t groups = ceil_div(ceil_div(job.n, kStrip), step);
+// Groups of strips [begin, end), unpacked into the L1 cache one after the other in every pass.
+void multiply_groups(const Job& job, const Tiles& tiles, const float* packed, std::int64_t step,
+                     std::int64_t begin, std::int64_t end) {
+  alignas(64) float local[2 * kDepth * kStrip];
   const std::int64_t strip_count = ceil_div(job.n, kStrip);
+  for (std::int64_t first = 0; first < job.k; first += kDepth) {
+    const std::int64_t depth = std::min<std::int64_t>(kDepth, job.k - first);
+    for (std::int64_t strip = begin * step; strip < std::min(end * step, strip_count); strip += step) {
+      const std::int64_t strips = std::min(step, strip_count - strip);
+      const float* b = job.b.ready(strip);
+      std::int64_t stride = job.b.strip_stride();
+      if (b != nullptr) {
+        b += first * kStrip;
+      } else {
+        stride = depth * kStrip;
+        for (std::int64_t s = 0; s < strips; ++s) job.b.fill(strip + s, first, depth, local + s * stride);
+        b = local;
+      }
+      for (std::int64_t t = 0; t < tiles.count; ++t) {
+        const std::int64_t row = tiles.begin(t);
+        run_tile(job, row, tiles.begin(t + 1) - row, strip, strips, first, depth,
+                 packed + first * job.m + row * depth, b, stride);
+      }
+    }
+  }
+}
+
+void multiply_few_rows(ThreadPool& pool, const Job& job) {
+  const bool fused = job.m <= job.b.fused_rows() && job.out.alpha == 1.0f;
+  const Tiles tiles(job.m, job.kernel.mr);
+  const Floats packed = pack_rows_of_a(pool, job, tiles);
+  const std::int64_t step = fused ? 2 : job.kernel.strips;
+  const std::int64_t groups = ceil_div(ceil_div(job.n, kStrip), step);
   const std::int64_t grain = std::clamp<std::int64_t>(groups / (4 * pool.size()), 1, 8);
   pool.parallel_for(groups, grain, [&](std::int64_t begin, std::int64_t end) {
-    alignas(64) float local[2 * kDepth * kStrip];
-    for (std::int64_t first = 0; first < job.k; first += kDepth) {
-      const std::int64_t depth = std::min<std::int64_t>(kDepth, job.k - first);
-      for (std::int64_t g = begin; g < end; ++g) {
-        const std::int64_t strip = g * step;
-        const std::int64_t strips = std::min(step, strip_count - strip);
-        const float* b = job.b.ready(strip);
-        std::int64_t stride = job.b.strip_stride();
-        if (b != nullptr) {
-          b += first * kStrip;
-        } else {
-          stride = depth * kStrip;
-          for (std::int64_t s = 0; s < strips; ++s) job.b.fill(strip + s, first, depth, local + s * stride);
-          b = local;
-        }
-        for (std::int64_t t = 0; t < tiles.count; ++t) {
-          const std::int64_t row = tiles.begin(t);
-          run_tile(job, row, tiles.begin(t + 1) - row, strip, strips, first, depth,
-                   packed.get() + first * job.m + row * depth, b, stride);
-        }
-      }
+    if (!fused) return multiply_groups(job, tiles, packed.get(), step, begin, end);
+    for (std::int64_t g = begin; g < end; ++g) {
+      const std::int64_t column = g * 2 * kStrip;
+      job.b.dot(g * 2, job.m, packed.get(), job.out.c + column, job.out.ldc,
+                static_cast<int>(std::min<std::int64_t>(job.n - column, 2 * kStrip)), job.out.accumulate);
     }
   });
 }

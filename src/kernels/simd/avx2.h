@@ -176,6 +176,24 @@ NIBBLE_SIMD I float_to_half(F x) {
   return {_mm256_cvtepu16_epi32(_mm256_cvtps_ph(x.lo, 8)), _mm256_cvtepu16_epi32(_mm256_cvtps_ph(x.hi, 8))};
 }
 
+NIBBLE_SIMD F to_float(I x) {
+  return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)};
+}
+struct Table {
+  __m256 lo, hi;
+};
+constexpr bool kFastLookup = false;
+NIBBLE_SIMD Table load_table(const float* p) {
+  return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+NIBBLE_SIMD __m256 lookup_half(Table table, __m256i i) {
+  const __m256 high = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28));  // bit 3 becomes the sign
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(table.lo, i), _mm256_permutevar8x32_ps(table.hi, i), high);
+}
+NIBBLE_SIMD F lookup(Table table, I i) {
+  return {lookup_half(table, i.lo), lookup_half(table, i.hi)};
+}
+
 NIBBLE_SIMD D zero_d() {
   const __m256d z = _mm256_setzero_pd();
   return {{z, z, z, z}};

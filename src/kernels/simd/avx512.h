@@ -147,6 +147,21 @@ NIBBLE_SIMD I float_to_half(F x) {
   return {_mm512_cvtepu16_epi32(_mm512_cvtps_ph(x.v, 8))};
 }
 
+NIBBLE_SIMD F to_float(I x) {
+  return {_mm512_cvtepi32_ps(x.v)};
+}
+// table[i & 15]. kFastLookup: cheaper than masking and converting.
+struct Table {
+  __m512 v;
+};
+constexpr bool kFastLookup = true;
+NIBBLE_SIMD Table load_table(const float* p) {
+  return {_mm512_loadu_ps(p)};
+}
+NIBBLE_SIMD F lookup(Table table, I i) {
+  return {_mm512_permutexvar_ps(i.v, table.v)};
+}
+
 NIBBLE_SIMD D zero_d() {
   return {_mm512_setzero_pd(), _mm512_setzero_pd()};
 }

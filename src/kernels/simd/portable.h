@@ -154,6 +154,20 @@ NIBBLE_SIMD I float_to_half(F x) {
   return lanes<I>([&](int i) { return std::int32_t{f32_to_f16(x.v[i])}; });
 }
 
+NIBBLE_SIMD F to_float(I x) {
+  return lanes<F>([&](int i) { return static_cast<float>(x.v[i]); });
+}
+struct Table {
+  float v[16];
+};
+constexpr bool kFastLookup = false;
+NIBBLE_SIMD Table load_table(const float* p) {
+  return lanes<Table>([&](int i) { return p[i]; });
+}
+NIBBLE_SIMD F lookup(Table table, I x) {
+  return lanes<F>([&](int i) { return table.v[x.v[i] & 15]; });
+}
+
 NIBBLE_SIMD D zero_d() {
   return lanes<D>([](int) { return 0.0; });
 }
