@@ -122,36 +122,59 @@ Status check_finite(const UnitRanges& ranges, const UnitGrid& grid) {
 
 }  // namespace
 
+Status check_quantizable(const Tensor& weight) {
+  const DType dtype = weight.dtype();
+  const bool is_number = dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+  if (weight.shape().size() == 2 && is_number) return {};
+  return bad_data(
+      fmt::format("a weight of dtype {} and shape {} cannot be quantized; it must have two dimensions and "
+                  "dtype float32, float16 or bfloat16",
+                  torch_name(dtype), to_string(weight.shape())));
+}
+
+void ValueRange::include(const ValueRange& other) {
+  if (other.min < min || std::isnan(other.min)) min = other.min;
+  if (other.max > max || std::isnan(other.max)) max = other.max;
+}
+
+ValueRange range_of(ThreadPool& pool, const Tensor& weight) {
+  const std::int64_t rows = weight.dim(0);
+  const std::int64_t cols = weight.dim(1);
+  if (rows == 0 || cols == 0) return {};
+  std::vector<ValueRange> parts(static_cast<std::size_t>(rows));
+  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      ValueRange& part = parts[static_cast<std::size_t>(r)];
+      kernels::range_row(weight.dtype(), row_bytes(weight, r), cols, cols, &part.min, &part.max);
+    }
+  });
+  ValueRange whole = parts.front();
+  for (const ValueRange& part : parts) whole.include(part);
+  return whole;
+}
+
 UnitRanges observe_ranges(ThreadPool& pool, const Tensor& weight, const QuantizationArgs& args,
                           std::span<const std::int32_t> g_idx) {
   const UnitGrid grid = unit_grid(args, weight.dim(0), weight.dim(1));
+  if (args.strategy == Strategy::kTensor) {
+    const ValueRange whole = range_of(pool, weight);
+    return {std::vector(static_cast<std::size_t>(grid.count()), whole.min),
+            std::vector(static_cast<std::size_t>(grid.count()), whole.max)};
+  }
   auto order = group_order(g_idx, grid);
   CHECK(order.ok(), "g_idx is checked where it is made or read");
-  UnitRanges ranges;
-  // A single tall unit (tensor) is observed row by row and merged in order, so that rows can be shared out.
-  UnitGrid rows = grid;
-  if (args.strategy == Strategy::kTensor) rows.unit_rows = 1;
-  const std::int64_t width = rows.grid_cols();
-  ranges.min.resize(static_cast<std::size_t>(rows.count()));
-  ranges.max.resize(static_cast<std::size_t>(rows.count()));
-  pool.parallel_for(rows.grid_rows(), std::max<std::int64_t>(1, kRowGrain / rows.unit_rows),
-                    [&](std::int64_t first, std::int64_t last) {
-                      for (std::int64_t i = first; i < last; ++i) {
-                        const auto at = static_cast<std::size_t>(i * width);
-                        const auto n = static_cast<std::size_t>(width);
-                        observe_unit_row(weight, rows, *order, i, std::span(ranges.min).subspan(at, n),
-                                         std::span(ranges.max).subspan(at, n));
-                      }
-                    });
-  if (args.strategy == Strategy::kBlock) include_padding(grid, ranges);
-  if (args.strategy == Strategy::kTensor && !ranges.min.empty()) {
-    UnitRanges whole{{ranges.min[0]}, {ranges.max[0]}};
-    for (std::size_t i = 1; i < ranges.min.size(); ++i) {
-      if (ranges.min[i] < whole.min[0] || std::isnan(ranges.min[i])) whole.min[0] = ranges.min[i];
-      if (ranges.max[i] > whole.max[0] || std::isnan(ranges.max[i])) whole.max[0] = ranges.max[i];
+  const auto width = static_cast<std::size_t>(grid.grid_cols());
+  UnitRanges ranges{std::vector<float>(static_cast<std::size_t>(grid.count())),
+                    std::vector<float>(static_cast<std::size_t>(grid.count()))};
+  const std::int64_t grain = std::max<std::int64_t>(1, kRowGrain / grid.unit_rows);
+  pool.parallel_for(grid.grid_rows(), grain, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i) {
+      const std::size_t at = static_cast<std::size_t>(i) * width;
+      observe_unit_row(weight, grid, *order, i, std::span(ranges.min).subspan(at, width),
+                       std::span(ranges.max).subspan(at, width));
     }
-    return whole;
-  }
+  });
+  if (args.strategy == Strategy::kBlock) include_padding(grid, ranges);
   return ranges;
 }
 

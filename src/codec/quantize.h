@@ -26,6 +26,16 @@ struct UnitRanges {
   std::vector<float> max;
 };
 
+// Smallest and largest value of a whole tensor, NaN if it holds one. Siblings that share a global scale merge
+// theirs.
+struct ValueRange {
+  float min = 0;
+  float max = 0;
+
+  void include(const ValueRange& other);
+};
+ValueRange range_of(ThreadPool& pool, const Tensor& weight);
+
 // Scale and zero point of a weight.
 struct WeightParams {
   Tensor scale;       // dtype of ScaleRule::scale_dtype(), shape scale_shape()
@@ -34,6 +44,9 @@ struct WeightParams {
   // Group of each column (act-order by group); empty: column / group_size.
   std::vector<std::int32_t> g_idx;
 };
+
+// Two dimensions and dtype F32, F16 or BF16: what the functions below take.
+Status check_quantizable(const Tensor& weight);
 
 // `weight` is F32, F16 or BF16 with two dimensions; `args` is validated. A unit with a NaN has NaN for a
 // range. Blocks that stick out over the edge contain zeros there.
