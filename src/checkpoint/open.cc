@@ -2,20 +2,45 @@
 // Finds out what a model argument is and opens it.
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "base/suggest.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/gguf_checkpoint.h"
 #include "checkpoint/hf_checkpoint.h"
 #include "checkpoint/hub_cache.h"
+#include "checkpoint/shard_index.h"
 
 namespace nibble {
 namespace {
 
 namespace fs = std::filesystem;
 
+Result<std::unique_ptr<Checkpoint>> open_folder(const fs::path& folder) {
+  const bool has_safetensors = fs::exists(folder / kSingleFileName) || fs::exists(folder / kIndexFileName);
+  if (has_safetensors) return open_hf_folder(folder);
+  std::vector<std::string> files;
+  std::error_code status;
+  for (fs::directory_iterator it(folder, status), end; !status && it != end; it.increment(status)) {
+    const std::string name = it->path().filename().string();
+    const bool later_part =
+        name.find("-of-") != std::string::npos && name.find("-00001-of-") == std::string::npos;
+    if (name.ends_with(".gguf") && !later_part) files.push_back(it->path().string());
+  }
+  std::sort(files.begin(), files.end());
+  if (files.empty()) return open_hf_folder(folder);
+  if (files.size() == 1) return open_gguf(files.front());
+  return usage_error(fmt::format("{} holds {} GGUF models", folder.string(), files.size()),
+                     "name one of them: " + join_or(files));
+}
+
 Result<std::unique_ptr<Checkpoint>> open_path(const fs::path& path) {
   std::error_code status;
-  if (fs::is_directory(path, status)) return open_hf_folder(path);
+  if (fs::is_directory(path, status)) return open_folder(path);
   if (path.extension() == ".safetensors") return open_safetensors_file(path);
-  return bad_data(fmt::format("{} is no model: expected a folder or a .safetensors file", path.string()));
+  if (path.extension() == ".gguf") return open_gguf(path);
+  return bad_data(
+      fmt::format("{} is no model: expected a folder, a .safetensors or a .gguf file", path.string()));
 }
 
 }  // namespace

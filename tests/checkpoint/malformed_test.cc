@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <map>
 #include <set>
 
 #include "base/json.h"
@@ -73,6 +72,34 @@ constexpr Case kIndex[] = {
     {"index/index-names-itself/model.safetensors.index.json", "plain name of a .safetensors file"},
 };
 
+constexpr Case kGguf[] = {
+    {"gguf/empty.gguf", "the magic needs 4 bytes, but the file ends after 0"},
+    {"gguf/bad-magic.gguf", "does not begin with \"GGUF\""},
+    {"gguf/version-0.gguf", "GGUF version 0 is not known"},
+    {"gguf/version-99.gguf", "GGUF version 99 is not known"},
+    {"gguf/big-endian-version.gguf", "big-endian"},
+    {"gguf/huge-tensor-count.gguf", "1152921504606846976 tensors"},
+    {"gguf/huge-kv-count.gguf", "2305843009213693952 metadata entries are claimed"},
+    {"gguf/key-length-beyond-file.gguf", "the key has 1099511627776 bytes, at most 65535"},
+    {"gguf/string-length-overflow.gguf", "the string needs 18446744073709551608 bytes"},
+    {"gguf/bad-value-type.gguf", "the value type 77 does not exist"},
+    {"gguf/array-huge.gguf", "an array of 4611686018427387904 values"},
+    {"gguf/array-nested-deep.gguf", "nested deeper than 4"},
+    {"gguf/array-bad-element-type.gguf", "the array element type 200 does not exist"},
+    {"gguf/alignment-zero.gguf", "general.alignment is 0"},
+    {"gguf/alignment-24.gguf", "general.alignment is 24; it must be a power of two"},
+    {"gguf/bad-tensor-type.gguf", "tensor \"t\": tensor type 999 does not exist"},
+    {"gguf/removed-tensor-type.gguf", "tensor \"t\": tensor type 4"},
+    {"gguf/offset-beyond-file.gguf", "tensor \"t\": its data would be"},
+    {"gguf/data-cut.gguf", "tensor \"t\": its data would be 256 bytes at offset 0, but the file holds 64"},
+    {"gguf/offset-unaligned.gguf", "tensor \"t\": the offset 4 is no multiple of the alignment 32"},
+    {"gguf/duplicate-tensor.gguf", "tensor \"t\": the name stands twice"},
+    {"gguf/dims-overflow.gguf", "tensor \"t\": the product of the dimensions"},
+    {"gguf/dims-9.gguf", "tensor \"t\": 9 dimensions; the format allows 4"},
+    {"gguf/row-not-block-multiple.gguf", "tensor \"t\": rows of 33 elements are not whole blocks of 32"},
+    {"gguf/cut-in-tensor-info.gguf", "but the file ends after"},
+};
+
 // The argument a user would give: the file, or the folder of an index.
 std::filesystem::path model_path(std::string_view file) {
   const std::filesystem::path path = golden("malformed") / file;
@@ -97,15 +124,17 @@ TEST_P(MalformedTest, IsRefusedWithFileAndReason) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Safetensors, MalformedTest, ::testing::ValuesIn(kSafetensors));
+INSTANTIATE_TEST_SUITE_P(Gguf, MalformedTest, ::testing::ValuesIn(kGguf));
 INSTANTIATE_TEST_SUITE_P(Index, MalformedTest, ::testing::ValuesIn(kIndex));
 
 TEST(MalformedManifestTest, EveryListedFileHasACase) {
   std::set<std::string> covered;
   for (const Case& c : kSafetensors) covered.insert(c.file);
   for (const Case& c : kIndex) covered.insert(c.file);
+  for (const Case& c : kGguf) covered.insert(c.file);
   const auto manifest = read_json_file(golden("malformed/manifest.json"));
   ASSERT_TRUE(manifest.ok());
-  const std::map<std::string, bool> ours{{"safetensors", true}, {"index", true}};
+  const std::set<std::string> ours{"safetensors", "index", "gguf"};
   for (const Json& entry : (*manifest)["files"]) {
     if (!ours.contains(entry["kind"].get<std::string>())) continue;
     EXPECT_TRUE(covered.contains(entry["file"].get<std::string>())) << entry["file"];
