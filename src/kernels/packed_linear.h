@@ -74,4 +74,22 @@ PackedWeights pack_codes(ThreadPool& pool, const CodedWeights& weights);
 void linear(ThreadPool& pool, std::int64_t tokens, const float* x, std::int64_t ldx,
             const PackedWeights& weights, float* y, std::int64_t ldy, bool accumulate = false);
 
+// int8 activations, quantized per token: value = (code - zero) * scale.
+struct QuantizedTokens {
+  std::int64_t tokens = 0;
+  const std::int8_t* codes = nullptr;  // [tokens, cols]
+  std::int64_t ld = 0;
+  const float* scales = nullptr;        // [tokens]
+  const std::int32_t* zeros = nullptr;  // [tokens]; null: 0
+};
+
+// Whether linear_int8() takes these weights: integers of 4 or 8 bits, group_size a multiple of 8.
+bool has_int8_path(const PackedWeights& weights);
+
+// y [tokens, rows] = x * W^T. Every sum of products inside a group is exact in int32; then, in this order and
+// without fused steps, y = x_scale * (sum over groups of float(dot) * w_scale - x_zero * row sum of W): equal
+// bits at all levels and for any number of threads. A group of more than 2^15 columns is cut there.
+void linear_int8(ThreadPool& pool, const QuantizedTokens& x, const PackedWeights& weights, float* y,
+                 std::int64_t ldy);
+
 }  // namespace nibble::kernels

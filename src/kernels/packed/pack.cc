@@ -83,11 +83,28 @@ void put_scale(Storage& s, std::int64_t at, float scale) {
   }
 }
 
+// What an activation's zero point is multiplied by.
+float sum_row(const CodedWeights& w, const Storage& s, std::int64_t row) {
+  float total = 0.0f;
+  for (std::int64_t g = 0, i = 0; g < s.groups; ++g) {
+    const std::int64_t at = row * w.scale_ld + g;
+    std::int64_t sum = 0;
+    for (; i < std::min(w.cols, (g + 1) * s.group_size); ++i) {
+      const std::int64_t column = s.order.empty() ? i : s.order[static_cast<std::size_t>(i)];
+      sum += w.codes[row * w.ld + column] - (w.zeros == nullptr ? 0 : w.zeros[at]);
+    }
+    total += static_cast<float>(sum) * w.scales[at];
+  }
+  return total;
+}
+
 void pack_strip(const CodedWeights& w, Storage& s, std::int64_t strip) {
   auto* words = reinterpret_cast<std::uint32_t*>(s.strips.get() + strip * s.strip_bytes);
   const std::int64_t first = strip * kLanes;
   const auto count = static_cast<int>(std::min<std::int64_t>(kLanes, w.rows - first));
   for (int lane = 0; lane < count; ++lane) {
+    if (w.kind == CodeKind::kInteger)
+      s.row_sums[static_cast<std::size_t>(first + lane)] = sum_row(w, s, first + lane);
     for (std::int64_t i = 0; i < w.cols; ++i) {
       const std::int64_t column = s.order.empty() ? i : s.order[static_cast<std::size_t>(i)];
       put_code(words + i / kChunk * w.bits * kLanes, w.bits, static_cast<int>(i % kChunk), lane,
@@ -122,6 +139,16 @@ packed::CodeStrip Storage::strip(std::int64_t index) const {
           table.data(),
           group_size,
           scale_type};
+}
+
+float Storage::scale(std::int64_t at) const {
+  if (scale_type == ScaleType::kF32) return reinterpret_cast<const float*>(scales.get())[at];
+  const std::uint16_t code = reinterpret_cast<const std::uint16_t*>(scales.get())[at];
+  return scale_type == ScaleType::kBf16 ? bf16_to_f32(code) : f16_to_f32(code);
+}
+
+std::int32_t Storage::zero(std::int64_t at) const {
+  return zeros == nullptr ? 1 << (bits - 1) : std::to_integer<std::int32_t>(zeros.get()[at]);
 }
 
 PackedWeights PackedAccess::make(std::int64_t rows, std::int64_t cols, std::size_t bytes,
@@ -179,6 +206,7 @@ PackedWeights pack_codes(ThreadPool& pool, const CodedWeights& w) {
   s->strips = allocate_aligned(code_bytes);
   s->scales = allocate_aligned(scale_bytes);
   if (w.zeros != nullptr) s->zeros = allocate_aligned(scale_count);
+  s->row_sums.resize(static_cast<std::size_t>(w.rows));
   pool.parallel_for(strips, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t strip = first; strip < last; ++strip) pack_strip(w, *s, strip);
   });

@@ -25,9 +25,13 @@ struct PackedWeights::Storage {
   std::shared_ptr<std::byte> zeros;   // [strip][group][16]; null: symmetric
   std::array<float, 16> table{};
   std::vector<std::int32_t> order;  // column order[i] of the original stands at i; empty: not moved
+  std::vector<float> row_sums;      // integers: sum over groups of float(sum of code - zero) * scale
 
   std::int64_t scale_bytes() const { return scale_type == packed::ScaleType::kF32 ? 4 : 2; }
   packed::CodeStrip strip(std::int64_t index) const;
+  // By index into [strip][group][16].
+  float scale(std::int64_t at) const;
+  std::int32_t zero(std::int64_t at) const;  // as stored: + 2^(bits - 1)
 };
 
 struct PackedAccess {

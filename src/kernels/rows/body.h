@@ -191,6 +191,52 @@ void rope(std::int64_t pairs, const float* cos, const float* sin, float sign, fl
   });
 }
 
+void range(std::int64_t cols, const float* x, float* lowest, float* highest) {
+  const F first = broadcast(x[0]);
+  F low = first, high = first, broken = broadcast(0.0f);
+  for_vectors(cols, [&](std::int64_t i, std::int64_t n) {
+    const F v = load_some(x + i, n, first);
+    low = min(low, v);
+    high = max(high, v);
+    broken = broken + v * broadcast(0.0f);  // NaN once a NaN or an infinity came by
+  });
+  alignas(64) float lanes_low[kLanes], lanes_high[kLanes], lanes_broken[kLanes];
+  store(lanes_low, low);
+  store(lanes_high, high);
+  store(lanes_broken, broken);
+  float l = lanes_low[0], h = lanes_high[0];
+  bool rare = false;
+  for (int i = 0; i < kLanes; ++i) {
+    l = lanes_low[i] < l ? lanes_low[i] : l;
+    h = lanes_high[i] > h ? lanes_high[i] : h;
+    rare = rare || lanes_broken[i] != 0.0f;
+  }
+  for (std::int64_t i = 0; rare && i < cols; ++i) {
+    if (x[i] != x[i]) l = h = x[i];
+    if (l != l) break;
+  }
+  *lowest = l;
+  *highest = h;
+}
+
+void quantize(std::int64_t cols, const float* x, float scale, float zero, float low, float high,
+              std::uint8_t* codes) {
+  const F divisor = broadcast(scale), shift = broadcast(zero), bottom = broadcast(low), top = broadcast(high);
+  // Adding 1.5 * 2^23 rounds half to even and leaves the integer in the low bits.
+  const F magic = broadcast(12582912.0f);
+  for_vectors(cols, [&](std::int64_t i, std::int64_t n) {
+    const F y = load_some(x + i, n) / divisor + shift;
+    const I code = bits(min(top, max(y, bottom)) + magic) & broadcast(0xff);
+    if (n == kLanes) {
+      store_u8(codes + i, code);
+    } else {
+      std::uint8_t rest[kLanes];
+      store_u8(rest, code);
+      for (std::int64_t j = 0; j < n; ++j) codes[i + j] = rest[j];
+    }
+  });
+}
+
 constexpr Kernels make_kernels() {
   return {rms_norm,
           layer_norm,
@@ -202,7 +248,9 @@ constexpr Kernels make_kernels() {
           softmax,
           sum_exp,
           add_scaled,
-          rope};
+          rope,
+          range,
+          quantize};
 }
 
 }  // namespace

@@ -23,6 +23,9 @@ struct Kernels {
   // One head: pairs (a[i * step], b[i * step]); sign is 1 or -1.
   void (*rope)(std::int64_t pairs, const float* cos, const float* sin, float sign, float* a, float* b,
                std::int64_t step);
+  void (*range)(std::int64_t cols, const float* x, float* lowest, float* highest);
+  void (*quantize)(std::int64_t cols, const float* x, float scale, float zero, float low, float high,
+                   std::uint8_t* codes);
 };
 
 extern const Kernels kPortable;
