@@ -270,6 +270,20 @@ RecipeValue groups_to_value(const ConfigGroups& groups) {
   return map;
 }
 
+std::string scheme_label(const QuantizationScheme& scheme) {
+  const auto bits = [](const std::optional<QuantizationArgs>& args) { return args ? args->num_bits : 16; };
+  std::string label = fmt::format("W{}A{}", bits(scheme.weights), bits(scheme.input_activations));
+  if (!scheme.weights) return label;
+  const QuantizationArgs& args = *scheme.weights;
+  label += fmt::format(" {}", to_string(args.strategy.value_or(Strategy::kTensor)));
+  if (args.group_size.value_or(-1) > 0) label += fmt::format(" {}", *args.group_size);
+  if (args.block_structure)
+    label += fmt::format(" {}x{}", (*args.block_structure)[0], (*args.block_structure)[1]);
+  if (args.type == NumberType::kFloat) label += " float";
+  if (!args.symmetric) label += " asymmetric";
+  return label;
+}
+
 const std::vector<std::string>& observer_names() {
   static const std::vector<std::string> names{
       "memoryless_minmax",  "static_minmax", "minmax",      "memoryless_mse",         "mse",

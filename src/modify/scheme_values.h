@@ -26,6 +26,9 @@ using ConfigGroups = std::vector<std::pair<std::string, QuantizationScheme>>;
 Result<ConfigGroups> groups_from_value(const RecipeValue& value);
 RecipeValue groups_to_value(const ConfigGroups& groups);
 
+// "W4A16 group 128 asymmetric", "W8A8 channel, float": a scheme in a few words.
+std::string scheme_label(const QuantizationScheme& scheme);
+
 // The rows of an argument set, for documentation.
 const std::vector<FieldRow>& quantization_args_rows();
 

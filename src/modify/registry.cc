@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which classes of the table can run, and how to make them.
+#include <fmt/format.h>
+
+#include "modify/modifier.h"
+#include "modify/quantization.h"
+
+namespace nibble {
+namespace {
+
+struct RegistryRow {
+  std::string_view class_name;
+  Result<std::unique_ptr<Modifier>> (*make)(const ModifierConfig& config);
+};
+
+constexpr RegistryRow kRegistry[] = {
+    {"QuantizationModifier", QuantizationModifier::make},
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Modifier>> make_modifier(const ModifierConfig& config) {
+  for (const RegistryRow& row : kRegistry) {
+    if (row.class_name == config.class_name()) return row.make(config);
+  }
+  return usage_error(
+      fmt::format("{} is read and checked, but this version of nibble cannot run it", config.class_name()));
+}
+
+}  // namespace nibble

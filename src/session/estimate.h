@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory and time of a run before it starts.
+#pragma once
+
+#include "session/job.h"
+
+namespace nibble {
+
+Estimate estimate_data_free(const Checkpoint& checkpoint, const OutputPlan& plan, ThreadPool& pool);
+
+}  // namespace nibble

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "session/job.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "base/byte_size.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory_budget.h"
+#include "base/suggest.h"
+#include "checkpoint/output_directory.h"
+#include "session/config_writer.h"
+#include "session/data_free.h"
+#include "session/estimate.h"
+#include "session/recipe_shortcuts.h"
+#include "session/small_files.h"
+#include "session/version.h"
+#include "session/yaml.h"
+
+namespace nibble {
+namespace {
+
+namespace fs = std::filesystem;
+
+OutputDirectory::Options directory_options(const Options& options, const Checkpoint& checkpoint) {
+  return {.overwrite = options.overwrite, .resume = options.resume, .not_touched = {checkpoint.path()}};
+}
+
+// Modules that a shortcut leaves alone unless the user says which: the head, and linears that route tokens.
+std::vector<std::string> usual_ignore(const ModelDescription& model) {
+  std::vector<std::string> ignore;
+  for (const ModuleInfo& module : model.modules) {
+    const bool routes = module.role == ModuleRole::kSharedRouter;
+    if (module.role == ModuleRole::kLmHead || routes) ignore.push_back(module.name);
+  }
+  return ignore;
+}
+
+std::uint64_t source_bytes_of(const Checkpoint& checkpoint) {
+  std::uint64_t total = 0;
+  for (const TensorInfo& tensor : checkpoint.tensors()) total += tensor.stored_bytes;
+  return total;
+}
+
+Status refuse_compressed_source(const Checkpoint& checkpoint) {
+  const Json& config = checkpoint.config();
+  if (!config.is_object() || !config.contains("quantization_config")) return {};
+  const Json& quantization = config["quantization_config"];
+  const std::string method = quantization.is_object() && quantization.contains("quant_method") &&
+                                     quantization["quant_method"].is_string()
+                                 ? quantization["quant_method"].get<std::string>()
+                                 : "unknown";
+  return usage_error(fmt::format("the model is quantized already (quant_method {})", method),
+                     "start from the original model");
+}
+
+class Timer {
+ public:
+  double lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double> elapsed = now - last_;
+    last_ = now;
+    return elapsed.count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+Job::Job(const Options& options, std::unique_ptr<Checkpoint> checkpoint, ModelDescription model)
+    : options_(options),
+      checkpoint_(std::move(checkpoint)),
+      model_(std::move(model)),
+      state_{model_, {.strict = options.reference}, SchemeMap(model_), {}} {}
+
+Result<std::unique_ptr<Job>> Job::prepare(const Options& options, Context& context) {
+  Timer timer;
+  context.events.phase("prepare");
+  if (options.model.empty()) return usage_error("no model is given");
+  TRY_ASSIGN(auto checkpoint, Checkpoint::open(options.model, {.hub_cache = options.hub_cache}));
+  TRY(refuse_compressed_source(*checkpoint));
+  TRY_ASSIGN(ModelDescription model, describe_model(*checkpoint));
+  std::unique_ptr<Job> job(new Job(options, std::move(checkpoint), std::move(model)));
+  TRY(job->read_recipe(context));
+  TRY(job->plan_files(context));
+  TRY(job->check_output());
+  job->report_.phases.emplace_back("prepare", timer.lap());
+  return job;
+}
+
+void Job::warn(Context& context, std::string text) {
+  context.events.warning(text);
+  report_.warnings.push_back(std::move(text));
+}
+
+Status Job::read_recipe(Context& context) {
+  if (options_.recipe.empty() == options_.scheme.empty()) {
+    return usage_error(options_.recipe.empty() ? "neither a recipe nor a scheme is given"
+                                               : "both a recipe and a scheme are given",
+                       "give a recipe file, or a scheme such as W4A16");
+  }
+  if (!options_.scheme.empty()) {
+    const Shortcut shortcut{.scheme = options_.scheme,
+                            .method = options_.method.empty() ? "rtn" : options_.method,
+                            .group_size = options_.group_size,
+                            .ignore = options_.ignore.empty() ? usual_ignore(model_) : options_.ignore};
+    TRY_ASSIGN(recipe_, recipe_of_shortcut(shortcut));
+  } else {
+    std::vector<Recipe> recipes;
+    for (const std::string& text : options_.recipe) {
+      const RecipeOptions how{.recipe_args = options_.recipe_args,
+                              .stage = options_.stage,
+                              .rules = {.strict = options_.reference}};
+      TRY_ASSIGN(Recipe recipe, load_recipe(text, how));
+      recipes.push_back(std::move(recipe));
+    }
+    recipe_ = join_recipes(std::move(recipes));
+  }
+  for (const std::string& text : recipe_.warnings) warn(context, "recipe: " + text);
+  if (recipe_.empty()) {
+    return usage_error(options_.stage.empty() ? "the recipe holds no modifier"
+                                              : fmt::format("no stage starts with \"{}\"", options_.stage),
+                       recipe_.stages.empty() ? "modifiers stand under keys that end in _stage and _modifiers"
+                                              : "stages are " + join_or(recipe_.stages));
+  }
+  TRY_ASSIGN(const Pipeline wished, pipeline_from_string(options_.pipeline));
+  for (const ModifierConfig& config : recipe_.modifiers) {
+    const PipelineChoice choice = choose_pipeline(config, wished);
+    if (!choice.note.empty()) warn(context, choice.note);
+  }
+  TRY(refuse_what_needs_data());
+  TRY_ASSIGN(lifecycle_, Lifecycle::create(recipe_, state_, context.events));
+  for (std::string& text : state_.matches.warnings) warn(context, std::move(text));
+  return {};
+}
+
+Status Job::refuse_what_needs_data() const {
+  for (const ModifierConfig& config : recipe_.modifiers) {
+    TRY_ASSIGN(const std::string reason, calibration_reason(config));
+    if (reason.empty()) continue;
+    return usage_error(
+        fmt::format("{} needs calibration data, which this version cannot gather yet: {}",
+                    config.class_name(), reason),
+        "schemes with dynamic or without activations work now: W4A16, W8A16, W8A8, FP8_DYNAMIC");
+  }
+  return {};
+}
+
+Status Job::plan_files(Context& context) {
+  TRY_ASSIGN(storage_, storage_rule(*checkpoint_, options_.precision, options_.reference));
+  if (!storage_.note.empty()) warn(context, storage_.note);
+  OutputRules rules{.save_compressed = options_.save_compressed,
+                    .tie_word_embeddings = options_.tie_word_embeddings,
+                    .storage = storage_,
+                    .max_shard_bytes = 0};
+  TRY_ASSIGN(rules.max_shard_bytes, parse_byte_size(options_.max_shard_size));
+  TRY_ASSIGN(output_, plan_output(*checkpoint_, model_, state_.schemes, rules));
+  if (output_.quantized.empty()) {
+    return usage_error("the recipe quantizes no module of this model",
+                       "`nibble inspect MODEL --tree` lists the modules and their classes");
+  }
+  card_ = read_source_card(*checkpoint_, options_.model);
+  if (!card_.has_license())
+    warn(context, "the source does not say under which licence it is; the model card leaves it out");
+
+  report_.model = options_.model;
+  report_.architecture = model_.architecture;
+  report_.output_dir = options_.output_dir;
+  report_.precision = std::string(torch_name(storage_.model_dtype));
+  report_.threads = context.pool.size();
+  report_.seed = options_.seed;
+  report_.patterns = state_.matches.counts;
+  report_.source_bytes = source_bytes_of(*checkpoint_);
+  report_.output_bytes = output_.files.exact_bytes();
+  report_.unquantized = ignored_modules(model_, state_.schemes);
+  for (const QuantizedModule& quantized : output_.quantized) report_.modules.push_back(make_row(quantized));
+  for (const CarriedTensor& tensor : output_.carried) {
+    const std::size_t index = output_.files.index_of(tensor.name);
+    report_.carried_bytes += output_.files.slots()[index].bytes;
+  }
+  TRY_ASSIGN(report_.recipe, recipe_text());
+  estimate_ = estimate_data_free(*checkpoint_, output_, context.pool);
+  return {};
+}
+
+Status Job::check_output() const {
+  if (options_.output_dir.empty()) return {};
+  TRY(OutputDirectory::check(options_.output_dir, directory_options(options_, *checkpoint_)));
+  constexpr std::uint64_t kSmallFiles = std::uint64_t{16} << 20;
+  std::uint64_t needed = output_.files.exact_bytes() + kSmallFiles;
+  for (const fs::path& file : checkpoint_->companion_files()) {
+    std::error_code ignored;
+    const std::uintmax_t size = fs::file_size(file, ignored);
+    if (!ignored) needed += size;
+  }
+  TRY_ASSIGN(const std::uint64_t available, free_disk_bytes(options_.output_dir));
+  if (available >= needed) return {};
+  return cannot_create(
+      fmt::format("the output needs {}, but only {} are free at {}", format_byte_size(needed),
+                  format_byte_size(available), options_.output_dir),
+      "free some space, or choose another folder");
+}
+
+Result<std::string> Job::recipe_text() const {
+  TRY_ASSIGN(RecipeValue tree, recipe_tree(recipe_, {.strict = options_.reference}));
+  for (const fs::path& file : checkpoint_->companion_files()) {
+    if (file.filename() != "recipe.yaml") continue;
+    TRY_ASSIGN(const std::string text, read_text_file(file));
+    // A recipe that cannot be read any more is part of the source's history, not of this run.
+    if (auto existing = read_yaml(text); existing.ok())
+      tree = append_recipe_tree(std::move(existing).value(), tree);
+  }
+  return write_yaml(tree);
+}
+
+Result<RunReport> Job::run(Context& context) {
+  if (options_.dry_run) return report_;
+  if (options_.output_dir.empty()) {
+    warn(context, "no output_dir is given: nothing is saved, only the report is made");
+    return run_phases(nullptr, context);
+  }
+  TRY_ASSIGN(OutputDirectory output,
+             OutputDirectory::create(options_.output_dir, directory_options(options_, *checkpoint_)));
+  return run_phases(&output, context);
+}
+
+Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
+  Timer timer;
+  std::unique_ptr<ShardedWriter> writer;
+  if (output) {
+    TRY_ASSIGN(writer, ShardedWriter::create(output_.files, output->partial()));
+  }
+  context.events.phase("quantize");
+  TRY(lifecycle_->start(state_));
+  TRY(run_data_free({*checkpoint_, output_, *lifecycle_, writer.get()}, report_.modules, context));
+  TRY(lifecycle_->end(state_));
+  TRY(lifecycle_->finalize(state_));
+  report_.phases.emplace_back("quantize", timer.lap());
+
+  if (output) {
+    context.events.phase("write");
+    TRY(writer->finish());
+    report_.phases.emplace_back("write", timer.lap());
+    TRY(write_small_files(*output));
+    TRY(output->commit());
+  }
+  return report_;
+}
+
+Status Job::write_small_files(OutputDirectory& output) {
+  SmallFiles files(*checkpoint_, output);
+  TRY(files.copy_companions(options_.tokenizer));
+  const Json quantization =
+      quantization_config_json(model_, state_.schemes, output_, options_.save_compressed);
+  TRY(files.write("config.json", output_config_text(checkpoint_->config(), quantization, output_, storage_)));
+  TRY(files.write("recipe.yaml", report_.recipe));
+  TRY(files.write("README.md", model_card(card_, report_, library_version())));
+  report_.copied_files = files.copied();
+  report_.files = files.written();
+  for (const WritePlan::Shard& shard : output_.files.shards())
+    report_.files.emplace_back(shard.file, shard.file_bytes);
+  report_.peak_memory_bytes = peak_resident_bytes();
+  return files.write("report.json", to_json(report_).dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+Result<RunReport> run_oneshot(const Options& options, Context& context) {
+  TRY_ASSIGN(const std::unique_ptr<Job> job, Job::prepare(options, context));
+  return job->run(context);
+}
+
+}  // namespace nibble

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// One run of oneshot: prepare() finds every error that can be found without reading weights, plan() says what
+// will happen, run() does it. The session's state is inside; nothing is global.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/context.h"
+#include "base/json_fwd.h"
+#include "nibble/options.h"
+#include "session/lifecycle.h"
+#include "session/model_card.h"
+#include "session/output_plan.h"
+#include "session/report.h"
+
+namespace nibble {
+
+struct Estimate {
+  std::uint64_t peak_memory_bytes = 0;
+  double seconds = 0;  // from a measurement of a few milliseconds on this machine
+};
+
+class Job {
+ public:
+  static Result<std::unique_ptr<Job>> prepare(const Options& options, Context& context);
+
+  // The report as far as it is known before the run: modules, bytes, patterns, warnings.
+  const RunReport& planned() const { return report_; }
+  const OutputPlan& output() const { return output_; }
+  const Estimate& estimate() const { return estimate_; }
+  // With dry_run or without output_dir nothing is written.
+  Result<RunReport> run(Context& context);
+
+ private:
+  Job(const Options& options, std::unique_ptr<Checkpoint> checkpoint, ModelDescription model);
+  Status read_recipe(Context& context);
+  Status refuse_what_needs_data() const;
+  Status plan_files(Context& context);
+  Status check_output() const;
+  Result<RunReport> run_phases(class OutputDirectory* output, Context& context);
+  Status write_small_files(OutputDirectory& output);
+  Result<std::string> recipe_text() const;
+  void warn(Context& context, std::string text);
+
+  Options options_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+  ModelDescription model_;
+  ModelState state_;
+  Recipe recipe_;
+  std::optional<Lifecycle> lifecycle_;
+  StorageRule storage_;
+  OutputPlan output_;
+  SourceCard card_;
+  Estimate estimate_;
+  RunReport report_;
+};
+
+// prepare() and run(). With dry_run the report is the plan.
+Result<RunReport> run_oneshot(const Options& options, Context& context);
+
+// The plan as --dry-run shows it: report.json's keys and `estimate`.
+Json plan_json(const Job& job);
+std::string plan_text(const Job& job);
+
+}  // namespace nibble

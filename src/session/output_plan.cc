@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "session/output_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <unordered_set>
+
+#include "modify/quantization.h"
+
+namespace nibble {
+namespace {
+
+// Children that runtimes fuse into one product, so that their global scales must agree (compressed-tensors).
+const std::vector<std::vector<std::string>>& fused_children() {
+  static const std::vector<std::vector<std::string>> groups{{"gate_proj", "up_proj"},
+                                                            {"q_proj", "k_proj", "v_proj"},
+                                                            {"q_a_proj", "kv_a_proj_with_mqa"},
+                                                            {"w1", "w3"}};
+  return groups;
+}
+
+std::pair<std::string, std::string> split_name(const std::string& name) {
+  const std::size_t dot = name.rfind('.');
+  if (dot == std::string::npos) return {"", name};
+  return {name.substr(0, dot), name.substr(dot + 1)};
+}
+
+// The name shared by the siblings of a fused group; the module's own otherwise.
+std::string unit_key(const QuantizedModule& quantized) {
+  const auto [parent, child] = split_name(quantized.module->name);
+  if (has_global_scale(quantized.scheme)) {
+    for (const auto& group : fused_children()) {
+      if (std::find(group.begin(), group.end(), child) != group.end()) return parent + ".(" + group[0] + ")";
+    }
+  }
+  return quantized.module->name;
+}
+
+std::vector<std::vector<std::size_t>> units_of(const std::vector<QuantizedModule>& quantized) {
+  std::vector<std::vector<std::size_t>> units;
+  std::map<std::string, std::size_t> index;
+  for (std::size_t i = 0; i < quantized.size(); ++i) {
+    const auto [entry, is_new] = index.try_emplace(unit_key(quantized[i]), units.size());
+    if (is_new) units.emplace_back();
+    units[entry->second].push_back(i);
+  }
+  return units;
+}
+
+bool ends_with_part(const std::string& name, const std::string& tail) {
+  return name.size() > tail.size() && name.ends_with(tail) && name[name.size() - tail.size() - 1] == '.';
+}
+
+class Planner {
+ public:
+  Planner(const Checkpoint& checkpoint, const ModelDescription& model, const SchemeMap& schemes,
+          const OutputRules& rules)
+      : checkpoint_(checkpoint), model_(model), schemes_(schemes), rules_(rules) {}
+
+  Result<OutputPlan> run() {
+    plan_.unties_embeddings = has_tied_modules() && (!rules_.tie_word_embeddings || quantizes_embedding());
+    for (std::size_t i = 0; i < model_.modules.size(); ++i) TRY(add_module(i));
+    for (const std::string& name : model_.unused_tensors) carry(name, name);
+    for (const TensorInfo& tensor : checkpoint_.tensors()) {
+      if (!used_.contains(tensor.name)) plan_.dropped.push_back(tensor.name);
+    }
+    plan_.units = units_of(plan_.quantized);
+    WritePlan::Options options;
+    options.max_shard_bytes = rules_.max_shard_bytes;
+    TRY_ASSIGN(plan_.files, WritePlan::make(std::move(tensors_), options));
+    return std::move(plan_);
+  }
+
+ private:
+  bool has_tied_modules() const {
+    return std::any_of(model_.modules.begin(), model_.modules.end(),
+                       [](const ModuleInfo& module) { return !module.tied_to.empty(); });
+  }
+
+  // The head cannot stay tied to an embedding when either of them changes.
+  bool quantizes_embedding() const {
+    for (std::size_t i = 0; i < model_.modules.size(); ++i) {
+      const ModuleRole role = model_.modules[i].role;
+      if ((role == ModuleRole::kTokenEmbedding || role == ModuleRole::kLmHead) && schemes_.at(i)) return true;
+    }
+    return false;
+  }
+
+  Status add_module(std::size_t index) {
+    const ModuleInfo& module = model_.modules[index];
+    const std::string weight = weight_of(module);
+    const QuantizationScheme* scheme = schemes_.at(index);
+    if (!weight.empty()) {
+      if (scheme && scheme->weights) {
+        TRY(add_quantized(module, *scheme, weight).at(fmt::format("module {}", module.name)));
+      } else {
+        carry(weight, name_of(module, weight, "weight"));
+      }
+    }
+    if (!module.bias.empty()) carry(module.bias, name_of(module, module.bias, "bias"));
+    return {};
+  }
+
+  // Empty for a module without a weight, and for a head that stays tied.
+  std::string weight_of(const ModuleInfo& module) const {
+    if (!module.weight.empty() || module.tied_to.empty() || !plan_.unties_embeddings) return module.weight;
+    const ModuleInfo* owner = model_.find(module.tied_to);
+    return owner ? owner->weight : std::string();
+  }
+
+  // A checkpoint without the usual prefix ("layers.0..." for "model.layers.0...") gets it, and a head that is
+  // untied its own name; any other tensor keeps its name.
+  std::string name_of(const ModuleInfo& module, const std::string& source, const std::string& suffix) const {
+    const std::string full = module.disk_name + "." + suffix;
+    return ends_with_part(full, source) || !module.tied_to.empty() ? full : source;
+  }
+
+  void carry(const std::string& source, const std::string& name) {
+    const TensorInfo* info = checkpoint_.find(source);
+    if (!info) return;
+    used_.insert(source);
+    const DType dtype = rules_.storage.carried(info->dtype);
+    plan_.carried.push_back({source, name, dtype});
+    tensors_.push_back({name, dtype, info->shape});
+  }
+
+  Status add_quantized(const ModuleInfo& module, const QuantizationScheme& scheme,
+                       const std::string& source) {
+    const TensorInfo* info = checkpoint_.find(source);
+    if (!info)
+      return bad_data(
+          fmt::format("tensor {} is not in the checkpoint; is the model quantized already?", source));
+    const auto dtype = rules_.storage.quantizable(info->dtype);
+    if (!dtype) {
+      return failed(fmt::format("its weight is {}; only F64, F32, F16 and BF16 weights can be quantized",
+                                info->stored_as),
+                    "add it to ignore");
+    }
+    QuantizedModule quantized{&module, &scheme, CompressionFormat::kDense, *dtype, source, {}};
+    if (rules_.save_compressed) {
+      TRY_ASSIGN(quantized.format, resolve_format(scheme));
+    }
+    TRY_ASSIGN(quantized.stored,
+               stored_tensors(*scheme.weights, quantized.format, module.rows, module.cols, quantized.dtype));
+    used_.insert(source);
+    for (const StoredTensor& stored : quantized.stored) {
+      tensors_.push_back({quantized.tensor_name(stored.suffix), stored.dtype, stored.shape});
+    }
+    plan_.quantized.push_back(std::move(quantized));
+    return {};
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelDescription& model_;
+  const SchemeMap& schemes_;
+  const OutputRules& rules_;
+  OutputPlan plan_;
+  std::vector<PlannedTensor> tensors_;
+  std::unordered_set<std::string> used_;
+};
+
+}  // namespace
+
+std::uint64_t QuantizedModule::bytes() const {
+  std::uint64_t total = 0;
+  for (const StoredTensor& tensor : stored) total += tensor.bytes();
+  return total;
+}
+
+Result<OutputPlan> plan_output(const Checkpoint& checkpoint, const ModelDescription& model,
+                               const SchemeMap& schemes, const OutputRules& rules) {
+  return Planner(checkpoint, model, schemes, rules).run();
+}
+
+}  // namespace nibble

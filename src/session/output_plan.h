@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run writes, before any weight is read: which module becomes which tensors, what is carried over, and
+// every byte of the files. The pipelines fill it in; --dry-run prints it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/write_plan.h"
+#include "codec/compressed_weight.h"
+#include "model/modules.h"
+#include "modify/scheme_map.h"
+#include "session/storage.h"
+
+namespace nibble {
+
+// A module whose weight is quantized.
+struct QuantizedModule {
+  const ModuleInfo* module = nullptr;
+  const QuantizationScheme* scheme = nullptr;
+  CompressionFormat format = CompressionFormat::kDense;
+  DType dtype = DType::kF32;  // of the weight that is quantized, and of its scales
+  std::string source;         // tensor that holds the weight; for an untied head that of the embedding
+  std::vector<StoredTensor> stored;
+
+  std::string tensor_name(const std::string& suffix) const { return module->disk_name + "." + suffix; }
+  std::int64_t weights() const { return module->rows * module->cols; }
+  std::uint64_t bytes() const;
+};
+
+// A tensor that stays as it is, but for its float type.
+struct CarriedTensor {
+  std::string source;
+  std::string name;
+  DType dtype = DType::kF32;
+};
+
+struct OutputPlan {
+  std::vector<QuantizedModule> quantized;  // module order
+  std::vector<CarriedTensor> carried;
+  std::vector<std::string> dropped;  // tensors that no loader needs (rotary tables, causal masks)
+  // Indices into `quantized` of what must be in memory together: siblings under one global scale, or single
+  // modules.
+  std::vector<std::vector<std::size_t>> units;
+  bool unties_embeddings = false;
+  WritePlan files;
+};
+
+struct OutputRules {
+  bool save_compressed = true;
+  bool tie_word_embeddings = true;
+  StorageRule storage;
+  std::uint64_t max_shard_bytes = 5'000'000'000;
+};
+
+// Errors name a module whose weight has no form that can be quantized, or that its format cannot hold.
+Result<OutputPlan> plan_output(const Checkpoint& checkpoint, const ModelDescription& model,
+                               const SchemeMap& schemes, const OutputRules& rules);
+
+}  // namespace nibble

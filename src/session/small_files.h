@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything of the output but the weights: files that travel with the model, byte for byte, and those a run
+// writes.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/output_directory.h"
+
+namespace nibble {
+
+class SmallFiles {
+ public:
+  SmallFiles(const Checkpoint& source, OutputDirectory& output) : source_(source), output_(output) {}
+
+  // Tokenizer, generation config, licences and the like. A `tokenizer` folder gives the tokenizer files
+  // instead of the source; a GGUF source gives them converted.
+  Status copy_companions(const std::string& tokenizer);
+  Status write(std::string_view name, std::string_view content);
+
+  const std::vector<std::string>& copied() const { return copied_; }
+  const std::vector<std::pair<std::string, std::uint64_t>>& written() const { return written_; }
+
+ private:
+  Status copy_tokenizer(const std::string& folder);
+
+  const Checkpoint& source_;
+  OutputDirectory& output_;
+  std::vector<std::string> copied_;
+  std::vector<std::pair<std::string, std::uint64_t>> written_;
+};
+
+}  // namespace nibble
