@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "modify/solver/admm_mask.h"
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/gemm.h"
+#include "modify/solver/factor.h"
+#include "modify/solver/order.h"
+
+namespace nibble::solver {
+namespace {
+
+Matrix scaled_columns(const Matrix& m, const std::vector<float>& factor) {
+  Matrix result = m;
+  for (std::int64_t r = 0; r < m.rows(); ++r) {
+    for (std::int64_t c = 0; c < m.cols(); ++c) result.at(r, c) *= factor[static_cast<std::size_t>(c)];
+  }
+  return result;
+}
+
+// (N + rho I)^-1 = U^T U.
+Result<Matrix> shifted_inverse(ThreadPool& pool, const Matrix& normal, double rho) {
+  const std::int64_t n = normal.rows();
+  TRY_ASSIGN(const InverseFactor factor, inverse_factor(pool, normal, natural_order(n), rho));
+  Matrix inverse(n, n);
+  kernels::syrk_tn(pool, n, n, factor.u.data(), n, 1.0f, inverse.data(), n);
+  return inverse;
+}
+
+class Admm {
+ public:
+  Admm(ThreadPool& pool, const Matrix& weight, const Matrix& normal, const PrunePattern& pattern,
+       const Matrix* allowed)
+      : pool_(pool),
+        pattern_(pattern),
+        allowed_(allowed),
+        pull_(weight.rows(), weight.cols()),
+        dual_(weight.rows(), weight.cols()),
+        dense_(weight.rows(), weight.cols()),
+        right_(weight.rows(), weight.cols()) {
+    kernels::gemm_nn(pool, weight.rows(), weight.cols(), weight.cols(), weight.data(), weight.cols(),
+                     normal.data(), weight.cols(), pull_.data(), weight.cols());
+  }
+
+  void iterate(const Matrix& inverse, double rho_value, SparseLayer& layer) {
+    const auto rho = static_cast<float>(rho_value);
+    const std::int64_t cols = dense_.cols();
+    each_part([&](std::int64_t i) {
+      right_.data()[i] = pull_.data()[i] - dual_.data()[i] + rho * layer.weight.data()[i];
+    });
+    kernels::gemm_nn(pool_, dense_.rows(), cols, cols, right_.data(), cols, inverse.data(), cols,
+                     dense_.data(), cols);
+    each_part([&](std::int64_t i) {
+      const float candidate = dense_.data()[i] + dual_.data()[i] / rho;
+      layer.weight.data()[i] = candidate;
+      // Scores of forbidden weights lie below all others.
+      const bool free = allowed_ == nullptr || allowed_->data()[i] != 0;
+      right_.data()[i] = free ? candidate * candidate + std::numeric_limits<float>::min() : 0.0f;
+    });
+    layer.keep = keep_by_scores(pool_, right_, pattern_);
+    each_part([&](std::int64_t i) {
+      if (allowed_ != nullptr) layer.keep.data()[i] *= allowed_->data()[i];
+      layer.weight.data()[i] *= layer.keep.data()[i];
+      dual_.data()[i] += rho * (dense_.data()[i] - layer.weight.data()[i]);
+    });
+  }
+
+ private:
+  template <class Body>
+  void each_part(const Body& body) {
+    pool_.parallel_for(dense_.rows() * dense_.cols(), 1 << 15, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t i = first; i < last; ++i) body(i);
+    });
+  }
+
+  ThreadPool& pool_;
+  const PrunePattern& pattern_;
+  const Matrix* allowed_;
+  Matrix pull_, dual_, dense_, right_;
+};
+
+}  // namespace
+
+Result<SparseLayer> admm_mask(ThreadPool& pool, const Matrix& weight, const Matrix& metric,
+                              const Matrix& start, const PrunePattern& pattern, const Matrix* allowed,
+                              const AdmmOptions& options) {
+  const std::int64_t n = metric.rows();
+  std::vector<float> scale(static_cast<std::size_t>(n)), inverse_scale(scale.size());
+  for (std::size_t c = 0; c < scale.size(); ++c) {
+    const float diagonal = metric.at(static_cast<std::int64_t>(c), static_cast<std::int64_t>(c));
+    scale[c] = std::sqrt(diagonal);
+    inverse_scale[c] = 1 / scale[c];
+  }
+  Matrix normal = scaled_columns(metric, inverse_scale);
+  for (std::int64_t r = 0; r < n; ++r) {
+    for (float& value : normal.row(r)) value *= inverse_scale[static_cast<std::size_t>(r)];
+  }
+  SparseLayer layer{.weight = scaled_columns(start, scale), .keep = {}};
+  Admm admm(pool, scaled_columns(weight, scale), normal, pattern, allowed);
+  double rho = options.rho;
+  for (int done = 0; done < options.iterations; rho *= options.growth) {
+    TRY_ASSIGN(const Matrix inverse, shifted_inverse(pool, normal, rho));
+    for (int i = 0; i < options.iterations_per_rung && done < options.iterations; ++i, ++done) {
+      admm.iterate(inverse, rho, layer);
+    }
+  }
+  layer.weight = scaled_columns(layer.weight, inverse_scale);
+  return layer;
+}
+
+}  // namespace nibble::solver

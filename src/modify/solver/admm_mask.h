@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A mask for the layer objective with free weights, by ADMM between "least squares" and "sparse" (ALPS,
+// 2406.07831):
+//   B = (N + rho I)^-1 (N w - V + rho D),  D = the largest entries of B + V / rho,  V += rho (B - D)
+// on the metric N with unit diagonal (columns scaled by the root of the diagonal). rho grows from rung to
+// rung, one inverse each, instead of the eigenvectors of the paper, which cost ten times as much. The mask
+// settles at rho near 0.8; how slowly rho grows up to there decides how good it is.
+#pragma once
+
+#include "base/error.h"
+#include "base/tensor.h"
+#include "base/thread_pool.h"
+#include "modify/solver/mask.h"
+
+namespace nibble::solver {
+
+struct AdmmOptions {
+  int iterations = 24;
+  int iterations_per_rung = 4;
+  double rho = 0.1;     // of the first rung
+  double growth = 1.5;  // from rung to rung
+};
+
+struct SparseLayer {
+  Matrix weight;
+  Matrix keep;
+};
+
+// `start` is a sparse solution; `allowed` (or nullptr) marks with 0 the weights that must stay pruned. The
+// result has as many zeros as the pattern asks for.
+Result<SparseLayer> admm_mask(ThreadPool& pool, const Matrix& weight, const Matrix& metric,
+                              const Matrix& start, const PrunePattern& pattern, const Matrix* allowed,
+                              const AdmmOptions& options);
+
+}  // namespace nibble::solver
