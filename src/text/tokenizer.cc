@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer.h"
 
+#include <fmt/format.h>
+
 #include "text/tokenizer/folder.h"
+#include "text/tokenizer/loaders.h"
 #include "text/tokenizer/pipeline.h"
 
 namespace nibble {
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::from_folder(const std::filesystem::path& folder) {
   TRY_ASSIGN(text::TokenizerSpec spec, text::read_tokenizer_folder(folder));
-  return text::Pipeline::create(std::move(spec)).at(folder.string());
+  return text::Pipeline::create(std::move(spec)).at(fmt::format("tokenizer of {}", folder.string()));
+}
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::from_gguf(const GgufVocabulary& vocabulary) {
+  TRY_ASSIGN(text::TokenizerSpec spec,
+             text::read_gguf_vocabulary(vocabulary).at("vocabulary of the GGUF file"));
+  return text::Pipeline::create(std::move(spec)).at("vocabulary of the GGUF file");
 }
 
 std::vector<std::vector<TokenId>> Tokenizer::encode_batch(ThreadPool& pool,

@@ -39,7 +39,7 @@ AddedTokenFinder::AddedTokenFinder(const std::vector<AddedToken>& tokens,
     : tokens_(tokens) {
   std::vector<std::pair<std::string_view, TokenId>> keys;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i].normalized == normalized && !texts[i].empty())
+    if (tokens[i].in_text && tokens[i].normalized == normalized && !texts[i].empty())
       keys.emplace_back(texts[i], static_cast<TokenId>(i));
   }
   empty_ = keys.empty();

@@ -2,7 +2,6 @@
 #include "text/tokenizer/decoder.h"
 
 #include <algorithm>
-#include <charconv>
 
 #include "text/tokenizer/components.h"
 #include "text/tokenizer/unicode.h"
@@ -90,14 +89,6 @@ Made make_metaspace(const Json& description) {
   });
 }
 
-// The byte of a token "<0xNN>", or -1.
-int byte_of(const std::string& token) {
-  if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return -1;
-  int value = -1;
-  const char* end = token.data() + 5;
-  return std::from_chars(token.data() + 3, end, value, 16).ptr == end && token[3] != '-' ? value : -1;
-}
-
 // A run of byte tokens is one UTF-8 text, or one replacement character a byte.
 Made make_byte_fallback(const Json&) {
   return list_decoder([](Tokens& tokens) {
@@ -113,7 +104,7 @@ Made make_byte_fallback(const Json&) {
       bytes.clear();
     };
     for (std::string& token : tokens) {
-      if (const int byte = byte_of(token); byte >= 0) {
+      if (const int byte = byte_of_token(token); byte >= 0) {
         bytes.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
       } else {
         flush();
@@ -200,10 +191,23 @@ constexpr Maker<Decoder> kMakers[] = {
     {"Replace", make_replace},
     {"BPEDecoder", make_bpe},
     {"CTC", make_ctc},
+    {"SentencePiece", make_sentencepiece_decoder},
     {"Sequence", make_decoder_sequence},
 };
 
 }  // namespace
+
+int byte_of_token(std::string_view token) {
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
+  };
+  if (token.size() != 6 || !token.starts_with("<0x") || token.back() != '>') return -1;
+  const int high = digit(token[3]), low = digit(token[4]);
+  return high < 0 || low < 0 ? -1 : high * 16 + low;
+}
 
 Result<std::unique_ptr<Decoder>> make_decoder(const Json& description) {
   return make_part<Decoder>(description, kMakers, "decoder");

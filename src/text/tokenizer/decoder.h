@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -19,5 +20,9 @@ class Decoder {
 };
 
 Result<std::unique_ptr<Decoder>> make_decoder(const Json& description);
+Result<std::unique_ptr<Decoder>> make_sentencepiece_decoder(const Json& description);
+
+// The byte of a token "<0xNN>", or -1.
+int byte_of_token(std::string_view token);
 
 }  // namespace nibble::text

@@ -33,4 +33,20 @@ struct TokenizerSettings {
 
 Result<TokenizerSettings> read_tokenizer_settings(const std::filesystem::path& folder);
 
+// tokenizer.model or spiece.model of SentencePiece (a protocol buffer).
+Result<TokenizerSpec> read_sentencepiece_model(std::string_view bytes, const TokenizerSettings& settings);
+// Ranks as OpenAI's tiktoken writes them: lines of a base64 token and its rank (tokenizer.model of Llama 3,
+// qwen.tiktoken, cl100k_base.tiktoken). The number of ranks tells which family it is.
+Result<TokenizerSpec> read_tiktoken(std::string_view text, const TokenizerSettings& settings);
+bool looks_like_tiktoken(std::string_view text);
+// vocab.json and merges.txt of GPT-2, RoBERTa, OPT, Qwen2 ...
+Result<TokenizerSpec> read_gpt2_files(std::string_view vocabulary, std::string_view merges,
+                                      const TokenizerSettings& settings);
+// vocab.txt of BERT and its relatives.
+Result<TokenizerSpec> read_bert_vocabulary(std::string_view text, const TokenizerSettings& settings);
+
+// The flat JSON object of a vocab.json.
+Result<Vocabulary> read_vocabulary_json(std::string_view text);
+Result<TokenizerSpec> read_gguf_vocabulary(const GgufVocabulary& gguf);
+
 }  // namespace nibble::text

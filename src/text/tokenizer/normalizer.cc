@@ -56,7 +56,7 @@ Made make_lowercase(const Json&) {
 
 Made make_strip_accents(const Json&) {
   return per_character([](Rewriter& out, char32_t code, std::size_t begin, std::size_t end) {
-    if ((char_class(code) & kMark) == 0) out.keep(begin, end);
+    if ((char_class(code) & kAccent) == 0) out.keep(begin, end);
   });
 }
 
@@ -183,6 +183,7 @@ constexpr Maker<Normalizer> kMakers[] = {
     {"Prepend", make_prepend},
     {"BertNormalizer", make_bert_normalizer},
     {"Precompiled", make_precompiled_normalizer},
+    {"SentencePiece", make_sentencepiece_normalizer},
     {"Nmt", make_nmt},
     {"ByteLevel", make_byte_level},
     {"Sequence", make_normalizer_sequence},

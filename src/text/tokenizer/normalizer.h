@@ -25,6 +25,7 @@ Result<std::unique_ptr<Normalizer>> make_normalizer(const Json& description);
 Result<std::unique_ptr<Normalizer>> make_unicode_normalizer(const Json& description);  // NFC NFD NFKC NFKD
 Result<std::unique_ptr<Normalizer>> make_bert_normalizer(const Json& description);
 Result<std::unique_ptr<Normalizer>> make_precompiled_normalizer(const Json& description);
+Result<std::unique_ptr<Normalizer>> make_sentencepiece_normalizer(const Json& description);
 
 // Character by character, as Rust does for one char: only U+0130 becomes two characters.
 void append_lower(std::string& out, char32_t code);

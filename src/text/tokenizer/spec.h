@@ -22,6 +22,7 @@ struct AddedToken {
   bool rstrip = false;
   bool normalized = false;
   bool special = false;
+  bool in_text = true;  // false: never looked for in texts (control symbols of SentencePiece)
 };
 
 enum class ModelKind { kBpe, kUnigram, kWordPiece, kWordLevel };
@@ -47,6 +48,8 @@ struct ModelSpec {
   std::vector<double> scores;
   TokenId unk_id = kNoToken;
   bool single_precision = false;
+  std::vector<TokenId> never_chosen;   // control, byte and unused pieces of SentencePiece
+  std::optional<double> lowest_score;  // unknown characters cost 10 more; default: the lowest of all
   // WordPiece
   std::int64_t max_input_chars_per_word = 100;
 };

@@ -68,6 +68,8 @@ class MergeTexts {
 // Builds `rest`, a DOM of everything but model.vocab and model.merges.
 class Handler final : public nlohmann::json_sax<Json> {
  public:
+  // `flat`: the whole text is a vocabulary (vocab.json).
+  explicit Handler(bool flat) : flat_(flat) {}
   Json rest;
   Vocabulary vocabulary;
   std::vector<double> scores;  // of a Unigram vocabulary
@@ -108,7 +110,7 @@ class Handler final : public nlohmann::json_sax<Json> {
       return fail(bad_data(fmt::format("JSON nested deeper than {} levels", kMaxDepth)));
     if (inside_ != Inside::kNothing) return open_inside(empty.is_object());
     const bool in_model = depth_ == 3 && path_.size() == 2 && path_[1] == "model";
-    if (in_model && key_ == "vocab") {
+    if (flat_ || (in_model && key_ == "vocab")) {
       if (has_vocabulary) return fail(bad_data("the key \"vocab\" stands twice in the model"));
       inside_ = Inside::kVocabulary;
       has_vocabulary = true;
@@ -134,7 +136,7 @@ class Handler final : public nlohmann::json_sax<Json> {
       path_.pop_back();
       return true;
     }
-    if (depth_ == 2) {
+    if (depth_ == (flat_ ? 0 : 2)) {
       inside_ = Inside::kNothing;
       return true;
     }
@@ -197,6 +199,7 @@ class Handler final : public nlohmann::json_sax<Json> {
     return &place;
   }
 
+  bool flat_;
   int depth_ = 0;
   std::vector<std::string> path_;  // keys of the open containers of `rest`
   std::vector<Json*> open_;        // stay valid: only the innermost container grows
@@ -291,7 +294,7 @@ Status read_model(const Json& model, Handler& handler, ModelSpec& spec) {
 }  // namespace
 
 Result<TokenizerSpec> read_tokenizer_json(std::string_view text) {
-  Handler handler;
+  Handler handler(false);
   if (!Json::sax_parse(text, &handler)) {
     return handler.error ? *std::move(handler.error) : bad_data("invalid JSON");
   }
@@ -310,6 +313,16 @@ Result<TokenizerSpec> read_tokenizer_json(std::string_view text) {
   if (model == root.end() || !model->is_object()) return bad_data("the key \"model\" must be an object");
   TRY(read_model(*model, handler, spec.model).at("model"));
   return spec;
+}
+
+Result<Vocabulary> read_vocabulary_json(std::string_view text) {
+  Handler handler(true);
+  if (!Json::sax_parse(text, &handler)) {
+    return handler.error ? *std::move(handler.error) : bad_data("invalid JSON");
+  }
+  if (!handler.has_vocabulary || handler.is_list)
+    return bad_data("a vocab.json is an object of tokens and ids");
+  return std::move(handler.vocabulary);
 }
 
 }  // namespace nibble::text

@@ -51,6 +51,11 @@ void Rewriter::put_byte_level(std::size_t begin, std::size_t end) {
   put(bytes_to_byte_level(std::string_view(text_.bytes).substr(begin, end - begin)), begin, end);
 }
 
+void Rewriter::drop_suffixes(std::string_view suffix) {
+  while (bytes_.ends_with(suffix)) bytes_.resize(bytes_.size() - suffix.size());
+  if (text_.tracked) origin_.resize(bytes_.size());
+}
+
 void Rewriter::finish() {
   text_.bytes = std::move(bytes_);
   text_.origin = std::move(origin_);

@@ -42,6 +42,8 @@ class Rewriter {
   void put_before(std::string_view piece, std::size_t next);
   // Writes the bytes [begin, end) of one character of the old text in the byte-level alphabet.
   void put_byte_level(std::size_t begin, std::size_t end);
+  // Takes back copies of `suffix` from the end of what was written.
+  void drop_suffixes(std::string_view suffix);
   std::size_t size() const { return bytes_.size(); }
   void finish();
 

@@ -23,15 +23,15 @@ constexpr bool is_circled_letter(char32_t c) {
 
 // Indexed by utf8proc_category_t: Cn Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl
 // Zp Cc Cf Cs Co.
-constexpr std::array<std::uint16_t, 30> kClassOfCategory = {kOther,
+constexpr std::array<std::uint16_t, 30> kClassOfCategory = {0,
                                                             kLetter | kAlphabetic,
                                                             kLetter | kAlphabetic,
                                                             kLetter | kAlphabetic,
                                                             kLetter | kAlphabetic,
                                                             kLetter | kAlphabetic,
-                                                            kMark | kNonspacing,
-                                                            kMark,
-                                                            kMark,
+                                                            kMark | kAccent | kNonspacing,
+                                                            kMark | kAccent,
+                                                            kMark | kAccent,
                                                             kNumber | kDecimal,
                                                             kNumber | kAlphabetic,
                                                             kNumber,
@@ -127,6 +127,7 @@ std::uint16_t char_class_slow(char32_t code) {
   unsigned bits = kClassOfCategory[category];
   if (is_white_space_property(code)) bits |= kSpace;
   if (is_circled_letter(code)) bits |= kAlphabetic;
+  if (code >= 0x600 && (bits & (kLetter | kNumber)) == 0) bits ^= reference_differences(code);
   return static_cast<std::uint16_t>(bits);
 }
 

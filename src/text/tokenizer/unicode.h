@@ -19,16 +19,21 @@ enum CharClass : std::uint16_t {
   kPunctuation = 16,  // P
   kConnector = 32,    // Pc
   kSpace = 64,        // White_Space
-  kOther = 128,       // C: Cc, Cf, Cn, Co, Cs
-  kNonspacing = 256,  // Mn
+  kOther = 128,       // Cc, Cf, Co, Cs
+  kNonspacing = 256,  // Mn, as BERT's normalizer of the reference sees it
   kAsciiPunctuation = 512,
   kAlphabetic = 1024,  // the derived property but for marks: L, Nl, circled letters
+  kAccent = 2048,      // M, as StripAccents of the reference sees it
 };
 
 inline constexpr char32_t kReplacement = 0xFFFD;
 
 std::uint16_t char_class_slow(char32_t code);
 extern const std::array<std::uint16_t, 128> kAsciiClass;
+
+// The bits (kNonspacing, kAccent, kPunctuation, kOther) in which the reference judges a character otherwise
+// than utf8proc's category says.
+std::uint16_t reference_differences(char32_t code);
 
 inline std::uint16_t char_class(char32_t code) {
   return code < 128 ? kAsciiClass[code] : char_class_slow(code);

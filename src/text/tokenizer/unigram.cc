@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "text/tokenizer/byte_trie.h"
 #include "text/tokenizer/model.h"
@@ -23,14 +24,11 @@ class Unigram final : public Model {
         unk_(spec.unk_id),
         single_(spec.single_precision),
         trie_(keys_of(spec)) {
-    double lowest = 0;
-    bool any = false;
+    double lowest = std::numeric_limits<double>::max();
     for (TokenId id = 0; id < vocabulary_.end_id(); ++id) {
-      if (!vocabulary_.has(id)) continue;
-      lowest = any ? std::min(lowest, scores_[static_cast<std::size_t>(id)])
-                   : scores_[static_cast<std::size_t>(id)];
-      any = true;
+      if (vocabulary_.has(id)) lowest = std::min(lowest, scores_[static_cast<std::size_t>(id)]);
     }
+    lowest = spec.lowest_score.value_or(lowest);
     unknown_score_ = lowest - kUnknownPenalty;
     for (std::size_t b = 0; b < 256; ++b) {
       byte_id_[b] = spec.byte_fallback ? vocabulary_.find(fmt::format("<0x{:02X}>", b)) : kNoToken;
@@ -60,26 +58,28 @@ class Unigram final : public Model {
   static std::vector<std::pair<std::string_view, TokenId>> keys_of(const ModelSpec& spec) {
     std::vector<std::pair<std::string_view, TokenId>> keys;
     for (TokenId id = 0; id < spec.vocabulary.end_id(); ++id) {
-      if (spec.vocabulary.has(id) && spec.vocabulary.find(spec.vocabulary.text(id)) == id) {
+      const bool chosen = !std::binary_search(spec.never_chosen.begin(), spec.never_chosen.end(), id);
+      if (chosen && spec.vocabulary.has(id) && spec.vocabulary.find(spec.vocabulary.text(id)) == id) {
         keys.emplace_back(spec.vocabulary.text(id), id);
       }
     }
     return keys;
   }
 
-  // Float sums reproduce SentencePiece, double sums Hugging Face.
+  // SentencePiece keeps the best sums in float and compares candidates in double; Hugging Face has double
+  // throughout.
   template <class Sum>
   std::vector<Step> viterbi(std::string_view piece) const {
     std::vector<Step> best(piece.size() + 1);
     for (std::size_t begin = 0; begin < piece.size();) {
       const std::size_t length = char_length(piece[begin]);
-      const auto here = static_cast<Sum>(best[begin].score);
+      const double here = best[begin].score;
       bool has_character = false;
       const auto reach = [&](std::size_t end, TokenId id, double score) {
-        const Sum sum = static_cast<Sum>(score) + here;
+        const double sum = score + here;
         Step& step = best[end];
-        if (step.id == kNoToken || sum > static_cast<Sum>(step.score)) {
-          step = {id, static_cast<std::uint32_t>(begin), static_cast<double>(sum)};
+        if (step.id == kNoToken || sum > step.score) {
+          step = {id, static_cast<std::uint32_t>(begin), static_cast<double>(static_cast<Sum>(sum))};
         }
       };
       trie_.prefixes(piece.substr(begin), [&](std::size_t size, TokenId id) {

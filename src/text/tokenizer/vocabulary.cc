@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "text/tokenizer/unicode.h"
+
 namespace nibble::text {
 namespace {
 
@@ -44,6 +46,7 @@ Status Vocabulary::add(std::string_view token, std::int64_t id, Repeat repeat) {
   if (id < 0 || id > kMaxTokenId) {
     return bad_data(fmt::format("the id {} of the token \"{}\" is outside 0..{}", id, token, kMaxTokenId));
   }
+  if (!is_valid_utf8(token)) return bad_data(fmt::format("the text of the token {} is not valid UTF-8", id));
   if (arena_.size() + token.size() >= kHole) return bad_data("the texts of the tokens take more than 4 GB");
   const auto index = static_cast<std::size_t>(id);
   if (index < entries_.size() && entries_[index].length != kHole) {

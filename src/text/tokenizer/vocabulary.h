@@ -23,7 +23,7 @@ std::uint64_t hash_bytes(std::string_view bytes);
 class Vocabulary {
  public:
   enum class Repeat { kRefuse, kLastWins };
-  // Refuses ids out of range, ids used twice and, unless kLastWins, texts used twice.
+  // Refuses invalid UTF-8, ids out of range, ids used twice and, unless kLastWins, texts used twice.
   Status add(std::string_view token, std::int64_t id, Repeat repeat = Repeat::kRefuse);
 
   TokenId find(std::string_view token) const;  // kNoToken when absent
