@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/memory_budget.h"
 #include "format.h"
 
 namespace nibble::app {

@@ -2,11 +2,9 @@
 #include "format.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 
 namespace nibble::app {
 namespace {
@@ -89,14 +87,6 @@ std::string Table::text() const {
   add_line(header_);
   for (const auto& cells : rows_) add_line(cells);
   return out;
-}
-
-std::uint64_t resident_bytes() {
-  std::ifstream status("/proc/self/statm");
-  std::uint64_t total = 0;
-  std::uint64_t resident = 0;
-  status >> total >> resident;
-  return resident * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace nibble::app

@@ -30,7 +30,4 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// Current resident memory of this process.
-std::uint64_t resident_bytes();
-
 }  // namespace nibble::app

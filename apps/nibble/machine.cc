@@ -12,7 +12,9 @@
 #include <thread>
 #include <vector>
 
+#include "base/memory_budget.h"
 #include "base/tensor.h"
+#include "kernels/gemm.h"
 
 namespace nibble::app {
 namespace {
@@ -33,33 +35,6 @@ std::uint64_t kibibytes(const std::string& text) {
   std::uint64_t value = 0;
   std::from_chars(text.data(), text.data() + text.size(), value);
   return value * 1024;
-}
-
-std::optional<std::uint64_t> number_in(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  std::uint64_t value = 0;
-  if (file >> value) return value;  // "max" does not parse: no limit
-  return std::nullopt;
-}
-
-// The tightest limit on the way from this process's cgroup to the root; version 2, then version 1.
-std::optional<std::uint64_t> cgroup_memory_limit(std::uint64_t installed) {
-  std::string own =
-      proc_field("/proc/self/cgroup", "0:");  // "0::/path": the field begins after the first colon
-  if (own.starts_with(":")) own.erase(0, 1);
-  std::optional<std::uint64_t> limit;
-  const std::filesystem::path root = "/sys/fs/cgroup";
-  for (std::filesystem::path place = root / std::filesystem::path(own).relative_path();;
-       place = place.parent_path()) {
-    if (const auto value = number_in(place / "memory.max")) limit = std::min(limit.value_or(*value), *value);
-    if (place == root || place == place.parent_path()) break;
-  }
-  if (const auto value = number_in(root / "memory/memory.limit_in_bytes")) {
-    limit = std::min(limit.value_or(*value), *value);
-  }
-  // Version 1 says "no limit" with a number near 2^63.
-  if (limit && *limit >= installed) return std::nullopt;
-  return limit;
 }
 
 int count_numa_nodes() {
@@ -95,7 +70,7 @@ Machine look_at_machine() {
   machine.numa_nodes = count_numa_nodes();
   machine.memory_bytes = kibibytes(proc_field("/proc/meminfo", "MemTotal"));
   machine.memory_available_bytes = kibibytes(proc_field("/proc/meminfo", "MemAvailable"));
-  machine.memory_limit_bytes = cgroup_memory_limit(machine.memory_bytes);
+  if (usable_memory_bytes() < machine.memory_bytes) machine.memory_limit_bytes = usable_memory_bytes();
   return machine;
 }
 
@@ -113,6 +88,22 @@ double measure_memory_bandwidth(ThreadPool& pool) {
   std::memset(from.get(), 1, kBytes);  // untouched pages would all be the same zero page
   copy();
   return 2.0 * static_cast<double>(kBytes) / fastest(5, copy);
+}
+
+double measure_gemm_rate(ThreadPool& pool) {
+  constexpr std::int64_t kSize = 1024;
+  Matrix a(kSize, kSize);
+  Matrix b(kSize, kSize);
+  Matrix c(kSize, kSize);
+  for (std::int64_t i = 0; i < kSize * kSize; ++i) {
+    a.data()[i] = static_cast<float>(i % 17) - 8.0f;
+    b.data()[i] = static_cast<float>(i % 13) - 6.0f;
+  }
+  const auto product = [&] {
+    kernels::gemm_nt(pool, kSize, kSize, kSize, a.data(), kSize, b.data(), kSize, c.data(), kSize);
+  };
+  product();
+  return 2.0 * static_cast<double>(kSize * kSize * kSize) / fastest(8, product);
 }
 
 }  // namespace nibble::app

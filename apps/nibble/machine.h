@@ -24,5 +24,7 @@ Machine look_at_machine();
 
 // Bytes read and written per second by all threads of the pool (large copies, best of a few).
 double measure_memory_bandwidth(ThreadPool& pool);
+// fp32 operations per second of the dense product that calibration and evaluation run on.
+double measure_gemm_rate(ThreadPool& pool);
 
 }  // namespace nibble::app

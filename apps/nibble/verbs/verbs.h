@@ -7,5 +7,6 @@
 namespace nibble::app {
 
 VerbEntry doctor_verb();
+VerbEntry recipes_verb();
 
 }  // namespace nibble::app
