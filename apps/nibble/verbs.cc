@@ -9,6 +9,7 @@ namespace nibble::app {
 const std::vector<VerbEntry>& verbs() {
   static const std::vector<VerbEntry> table{
       recipes_verb(),
+      inspect_verb(),
       doctor_verb(),
   };
   return table;

@@ -75,8 +75,9 @@ TEST(Usage, VersionNamesTheCommit) {
 }
 
 TEST(Usage, FlagsWinOverEnvironmentAndMayStandBeforeTheVerb) {
-  const Outcome outcome = run_nibble({"--threads", "3", "--cpu-level", "portable", "doctor", "--json"},
-                                     {"NIBBLE_THREADS=1", "NIBBLE_CPU_LEVEL=avx2"});
+  const Outcome outcome =
+      run_nibble({"--threads", "3", "--cpu-level", "portable", "doctor", "--quick", "--json"},
+                 {"NIBBLE_THREADS=1", "NIBBLE_CPU_LEVEL=avx2"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const Result<Json> document = parse_json(outcome.out);
   ASSERT_TRUE(document.ok()) << outcome.out;
@@ -106,18 +107,27 @@ TEST(Usage, LogFileOfTheEnvironmentWinsOverLogDir) {
   EXPECT_FALSE(std::filesystem::exists(scratch / "dir"));
   EXPECT_FALSE(std::filesystem::exists(scratch / "no"));
 
-  ASSERT_EQ(
-      run_nibble({"doctor"}, {"LLM_COMPRESSOR_LOG_FILE=~/up.log", "HOME=" + (scratch / "home").string()})
-          .code,
-      0);
+  ASSERT_EQ(run_nibble({"doctor", "--quick"},
+                       {"LLM_COMPRESSOR_LOG_FILE=~/up.log", "HOME=" + (scratch / "home").string()})
+                .code,
+            0);
   EXPECT_TRUE(std::filesystem::exists(scratch / "home/up.log"));
 
-  ASSERT_EQ(run_nibble({"doctor", "--log-dir", scratch / "dir"}).code, 0);
+  ASSERT_EQ(run_nibble({"doctor", "--quick", "--log-dir", scratch / "dir"}).code, 0);
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(scratch / "dir"))
     names.push_back(entry.path().filename());
   ASSERT_EQ(names.size(), 1u);
   EXPECT_THAT(names[0], testing::MatchesRegex("doctor_....-..-.._..-..-..\\.log"));
+}
+
+TEST(Usage, DoctorMeasuresTheMachine) {
+  const Result<Json> document = parse_json(run_nibble({"doctor", "--json"}).out);
+  ASSERT_TRUE(document.ok());
+  EXPECT_GT((*document)["gemm_gflop_per_s"], 0.0);
+  EXPECT_GT((*document)["memory_gb_per_s"], 0.0);
+  EXPECT_GE((*document)["usable_cpus"], 1);
+  EXPECT_GT((*document)["memory_bytes"], 0);
 }
 
 }  // namespace

@@ -51,10 +51,12 @@ std::string as_text(const Json& d) {
   table.row({"container limit", d["memory_limit_bytes"].is_null()
                                     ? std::string("none")
                                     : format_bytes(d["memory_limit_bytes"].get<std::uint64_t>())});
-  table.row({"memory speed", fmt::format("{:.1f} GB/s (copy)", d["memory_gb_per_s"].get<double>())});
-  table.row({"dense product", fmt::format("{:.0f} GFLOP/s fp32", d["gemm_gflop_per_s"].get<double>())});
-  table.row({"balance", fmt::format("{:.1f} operations a byte: work with fewer waits for memory",
-                                    d["flop_per_byte"].get<double>())});
+  if (d.contains("memory_gb_per_s")) {
+    table.row({"memory speed", fmt::format("{:.1f} GB/s (copy)", d["memory_gb_per_s"].get<double>())});
+    table.row({"dense product", fmt::format("{:.0f} GFLOP/s fp32", d["gemm_gflop_per_s"].get<double>())});
+    table.row({"balance", fmt::format("{:.1f} operations a byte: work with fewer waits for memory",
+                                      d["flop_per_byte"].get<double>())});
+  }
   table.row({"model cache", d["hub_cache"].get<std::string>()});
   const std::string text = table.text();
   return text.substr(text.find('\n') + 1);  // the table has no header
@@ -62,17 +64,23 @@ std::string as_text(const Json& d) {
 
 class Doctor final : public Verb {
  public:
-  void add_flags(Flags&) override {}
+  void add_flags(Flags& flags) override { flags.toggle("--quick", quick_, "do not measure speeds"); }
 
   Status run(Program& program) override {
     ThreadPool& pool = program.context().pool;
     Json document = describe(program.settings(), look_at_machine(), pool.size());
-    document["memory_gb_per_s"] = measure_memory_bandwidth(pool) / 1e9;
-    document["gemm_gflop_per_s"] = measure_gemm_rate(pool) / 1e9;
-    document["flop_per_byte"] =
-        document["gemm_gflop_per_s"].get<double>() / document["memory_gb_per_s"].get<double>();
+    if (!quick_) {
+      const double bandwidth = measure_memory_bandwidth(pool);
+      const double rate = measure_gemm_rate(pool);
+      document["memory_gb_per_s"] = bandwidth / 1e9;
+      document["gemm_gflop_per_s"] = rate / 1e9;
+      document["flop_per_byte"] = rate / bandwidth;
+    }
     return program.print(document, as_text(document));
   }
+
+ private:
+  bool quick_ = false;
 };
 
 }  // namespace

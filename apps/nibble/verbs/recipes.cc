@@ -92,8 +92,9 @@ std::string recipe_text(const Recipe& recipe, const std::string& name) {
   for (const ModifierConfig& config : recipe.modifiers) {
     text += fmt::format("  {}{}\n", config.class_name(),
                         config.requires_calibration_data() ? " (needs calibration data)" : "");
+    if (!config.row->quantizes || !has_quantization(config)) continue;
     const Result<ResolvedQuantization> resolved = resolve_quantization(config);
-    if (!resolved.ok() || !has_quantization(config)) continue;
+    if (!resolved.ok()) continue;
     for (const auto& [group, scheme] : resolved->config_groups) {
       text +=
           fmt::format("    {}: {} on {}\n", group, scheme_summary(scheme), fmt::join(scheme.targets, ", "));

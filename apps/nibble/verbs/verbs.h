@@ -7,6 +7,7 @@
 namespace nibble::app {
 
 VerbEntry doctor_verb();
+VerbEntry inspect_verb();
 VerbEntry recipes_verb();
 
 }  // namespace nibble::app

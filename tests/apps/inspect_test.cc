@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// nibble inspect, through the program.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apps/run_program.h"
+#include "base/json.h"
+#include "model_tree.h"
+
+namespace nibble::app_test {
+namespace {
+
+using testing::HasSubstr;
+
+Json json_of(const std::vector<std::string>& arguments) {
+  const Outcome outcome = run_nibble(arguments);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const Result<Json> document = parse_json(outcome.out);
+  EXPECT_TRUE(document.ok()) << outcome.out;
+  return document.ok() ? *document : Json();
+}
+
+std::string model(const std::string& name) {
+  return source_path("tests/golden/models/" + name);
+}
+
+TEST(NominalSize, FollowsTheFormulaOfTheAssignment) {
+  constexpr std::int64_t kOpt125m = 125'239'296;
+  const std::pair<double, double> expected[] = {
+      {32, 480.08}, {16, 241.21}, {8, 121.77}, {4, 62.05}, {3, 47.12}};
+  for (const auto& [width, mib] : expected) EXPECT_NEAR(app::nominal_mib(kOpt125m, width, 128), mib, 0.005);
+  EXPECT_NEAR(app::nominal_mib(kOpt125m, 8, -1), 119.44, 0.005);
+}
+
+TEST(InspectVerb, NominalSizeCountsTiedHeadsOnce) {
+  // 512 x 64 embeddings (tied head), five layers, final norm.
+  constexpr std::int64_t kStories = 512 * 64 + 5 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 172 + 2 * 64) + 64;
+  const std::string stories = source_path("data/models/stories260K");
+  EXPECT_EQ(json_of({"inspect", stories, "--size-model", "nominal", "--json"})["parameters"], kStories);
+  EXPECT_THAT(run_nibble({"inspect", stories, "--size-model", "nominal"}).out,
+              HasSubstr("model size: 0.50 MiB\n"));
+}
+
+TEST(InspectVerb, ListsTensorsOfEveryGoldenModel) {
+  for (const auto& entry : std::filesystem::directory_iterator(source_path("tests/golden/models"))) {
+    if (entry.path().filename() == "stories260K") continue;  // only its outputs: the model is in data/
+    const Json document = json_of({"inspect", entry.path(), "--json"});
+    EXPECT_GT(document["tensors"].size(), 10u) << entry.path();
+    const Json tree = json_of({"inspect", entry.path(), "--tree", "--json"});
+    EXPECT_FALSE(tree["children"].empty()) << entry.path();
+  }
+}
+
+TEST(InspectVerb, TheTreeFoldsEqualLayers) {
+  const std::string tree = run_nibble({"inspect", model("llama"), "--tree"}).out;
+  EXPECT_THAT(tree, HasSubstr("LlamaForCausalLM("));
+  EXPECT_THAT(tree, HasSubstr("(0-2): 3 x LlamaDecoderLayer("));
+  EXPECT_THAT(tree, HasSubstr("(down_proj): Linear(in_features=172, out_features=64, bias=false)"));
+  // The dense layer among mixtures of experts stays apart.
+  const std::string mixture = run_nibble({"inspect", model("qwen3_moe"), "--tree"}).out;
+  EXPECT_THAT(mixture, HasSubstr("(1): Qwen3MoeDecoderLayer("));
+  EXPECT_THAT(mixture, HasSubstr("(0-5): 6 x Qwen3MoeMLP("));
+}
+
+TEST(InspectVerb, FindMarksTheFirstMatch) {
+  const Json found = json_of({"inspect", model("llama"), "--find", "re:.*q_proj", "--json"})["modules"];
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[0]["name"], "model.layers.0.self_attn.q_proj");
+  EXPECT_EQ(found[0]["first"], true);
+  EXPECT_EQ(found[2]["first"], false);
+  EXPECT_EQ(json_of({"inspect", model("llama"), "--find", "q_proj", "--json"})["modules"].size(),
+            0u);  // re.match
+  EXPECT_EQ(run_nibble({"inspect", model("llama"), "--find", "(["}).code, 2);
+}
+
+TEST(InspectVerb, TensorShowsItsCorner) {
+  const Json shown = json_of({"inspect", model("llama"), "--tensor", "model.embed_tokens.weight", "--rows",
+                              "2", "--cols", "3", "--json"});
+  ASSERT_EQ(shown["values"].size(), 2u);
+  EXPECT_EQ(shown["values"][0].size(), 3u);
+  EXPECT_EQ(shown["shape"], Json({512, 64}));
+  const Outcome typo = run_nibble({"inspect", model("llama"), "--tensor", "model.embed_token.weight"});
+  EXPECT_EQ(typo.code, 2);
+  EXPECT_THAT(typo.err, HasSubstr("model.embed_tokens.weight"));
+}
+
+struct BadModel {
+  const char* name;
+  std::string path;
+  int code;
+  std::string message;
+};
+
+class InspectRefuses : public testing::TestWithParam<BadModel> {};
+
+TEST_P(InspectRefuses, WithItsExitCode) {
+  const Outcome outcome = run_nibble({"inspect", GetParam().path});
+  EXPECT_EQ(outcome.code, GetParam().code) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr(GetParam().message));
+  EXPECT_EQ(outcome.out, "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, InspectRefuses,
+                         testing::Values(BadModel{"MissingFolder", "/no/such/model", 66, "/no/such/model"},
+                                         BadModel{"NotInTheCache", "org/name", 66, "hf download org/name"},
+                                         BadModel{"FolderWithoutAModel", source_path("docs"), 66, "docs"},
+                                         BadModel{"DamagedGguf",
+                                                  source_path("tests/golden/malformed/gguf/bad-magic.gguf"),
+                                                  65, "bad-magic.gguf"}),
+                         [](const auto& entry) { return entry.param.name; });
+
+}  // namespace
+}  // namespace nibble::app_test
