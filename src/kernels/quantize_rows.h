@@ -44,6 +44,20 @@ void dequantize_row(CodeFormat format, DType product, const std::uint8_t* codes,
 void fake_quantize_row(const RowQuantizer& quantizer, const float* row, std::int64_t count, std::int64_t run,
                        const float* scale, const float* zero_point, float* out);
 
+// What a search for a range minimises.
+struct ErrorNorm {
+  float exponent = 2;  // positive
+  DType rounding =
+      DType::kF32;  // the difference and its power are rounded to it: F32 or the quantizer's product
+};
+
+// sums[u] += sum over run u of importance[k] * |q(row[k]) - row[k]|^exponent, with q as fake_quantize_row.
+// `importance` may be null; quotient and product have one dtype. Sums are fp32 over stretches of 128 values
+// in sixteen interleaved chains, fp64 beyond, so they do not depend on the level.
+void error_row(const RowQuantizer& quantizer, const ErrorNorm& norm, const float* row, std::int64_t count,
+               std::int64_t run, const float* scale, const float* zero_point, const float* importance,
+               double* sums);
+
 // To and from fp32; narrowing rounds half to even.
 void widen_row(DType input, const void* row, std::int64_t count, float* out);
 void narrow_row(DType output, const float* row, std::int64_t count, void* out);

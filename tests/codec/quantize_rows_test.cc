@@ -139,6 +139,53 @@ TEST(QuantizeRows, LevelsAgreeToTheBit) {
   }
 }
 
+TEST(QuantizeRows, ErrorSumsAgreeToTheBitAndWithTheFormula) {
+  std::uint64_t seed = 0;
+  for (const DType dtype : kDTypes) {
+    for (const auto& [format, bound] :
+         {std::pair{CodeFormat::kInteger, 7.0f}, {CodeFormat::kE4M3, 448.0f}, {CodeFormat::kE2M1, 6.0f}}) {
+      const RowQuantizer quantizer{dtype, dtype, dtype, format, -bound, bound};
+      for (const float exponent : {1.0f, 2.0f, 2.4f, 3.0f, 0.7f}) {
+        for (const auto& [count, run] : kLengths) {
+          Rng rng(++seed);
+          std::vector<float> row(static_cast<std::size_t>(count));
+          std::vector<float> importance(row.size());
+          for (float& x : row) x = round_to(dtype, static_cast<float>(rng.normal()));
+          for (float& x : importance) x = static_cast<float>(rng.uniform());
+          const auto units = static_cast<std::size_t>((count + run - 1) / run);
+          const std::vector<float> scale(units, round_to(dtype, 2.5f / bound));
+          const std::vector<float> zero(units, format == CodeFormat::kInteger ? 1.0f : 0.0f);
+          const kernels::ErrorNorm norm{exponent, seed % 2 == 0 ? dtype : DType::kF32};
+          const float* zeros = format == CodeFormat::kInteger && seed % 3 == 0 ? zero.data() : nullptr;
+          const float* weights = seed % 4 < 2 ? importance.data() : nullptr;
+          std::vector<double> expected(units);
+          std::vector<float> simulated(row.size());
+          kernels::fake_quantize_row(quantizer, row.data(), count, run, scale.data(), zeros,
+                                     simulated.data());
+          for (std::size_t i = 0; i < row.size(); ++i) {
+            const double d = std::fabs(static_cast<double>(round_to(norm.rounding, simulated[i] - row[i])));
+            const double term = std::pow(d, static_cast<double>(exponent));
+            expected[i / static_cast<std::size_t>(run)] +=
+                weights == nullptr ? term : term * static_cast<double>(weights[i]);
+          }
+          std::vector<double> portable(units);
+          for (const CpuLevel level : kernels::available_levels()) {
+            const LevelGuard guard(level);
+            std::vector<double> sums(units);
+            kernels::error_row(quantizer, norm, row.data(), count, run, scale.data(), zeros, weights,
+                               sums.data());
+            if (level == CpuLevel::kPortable) portable = sums;
+            EXPECT_EQ(sums, portable) << level_name(level) << " " << exponent << " " << count << "/" << run;
+          }
+          const double tolerance = norm.rounding == DType::kF32 ? 1e-6 : 1e-2;
+          for (std::size_t u = 0; u < units; ++u)
+            EXPECT_NEAR(portable[u], expected[u], tolerance * expected[u] + 1e-12);
+        }
+      }
+    }
+  }
+}
+
 TEST(QuantizeRows, RangesFindTheNaN) {
   for (const CpuLevel level : kernels::available_levels()) {
     const LevelGuard guard(level);

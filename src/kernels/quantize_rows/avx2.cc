@@ -30,10 +30,11 @@ inline __m256 look_up(const float* table, __m256i index) {
 }  // namespace nibble::kernels::quantize_rows
 
 #include "kernels/quantize_rows/simd.h"
+#include "kernels/quantize_rows/simd_error.h"
 
 namespace nibble::kernels::quantize_rows {
 
-const Kernels kAvx2{range, quantize, dequantize, fake_quantize, widen, narrow};
+const Kernels kAvx2{range, quantize, dequantize, fake_quantize, error, widen, narrow};
 
 }  // namespace nibble::kernels::quantize_rows
 #endif

@@ -114,6 +114,55 @@ void fake_quantize(const RowQuantizer& q, const float* row, std::int64_t count, 
   }
 }
 
+float power(float d, float exponent) {
+  if (exponent == 1.0f) return d;
+  if (exponent == 2.0f) return d * d;
+  if (exponent == 3.0f) return d * d * d;
+  const auto bits = std::bit_cast<std::int32_t>(d);
+  if (bits < 0x00800000) return 0.0f;    // below 2^-126
+  if (bits >= 0x7f800000) return d * d;  // infinity, NaN
+  const std::int32_t high = bits + (0x3f800000 - 0x3f3504f3);
+  const float e = static_cast<float>((high >> 23) - 127);
+  const float m = std::bit_cast<float>((high & 0x007fffff) + 0x3f3504f3);
+  const float t = (m - 1.0f) / (m + 1.0f);
+  const float t2 = t * t;
+  float series = kLog2Series[4];
+  for (int i = 3; i >= 0; --i) series = series * t2 + kLog2Series[i];
+  const float head =
+      std::bit_cast<float>(std::bit_cast<std::int32_t>(exponent) & static_cast<std::int32_t>(0xfffff000));
+  const float whole = head * e;
+  const float n1 = std::nearbyint(whole);
+  float f = (whole - n1) + ((exponent - head) * e + exponent * (series * t));
+  const float n2 = std::nearbyint(f);
+  f = f - n2;
+  const float n = n1 + n2;
+  float result = kExp2Series[7];
+  for (int i = 6; i >= 0; --i) result = result * f + kExp2Series[i];
+  if (n < -126.0f) return 0.0f;
+  if (n > 127.0f) return std::numeric_limits<float>::infinity();
+  return result * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+}
+
+void error(const RowQuantizer& q, const ErrorNorm& norm, const float* row, std::int64_t count,
+           std::int64_t run, const float* scale, const float* zero_point, const float* importance,
+           double* sums) {
+  for (std::int64_t begin = 0, unit = 0; begin < count; begin += run, ++unit) {
+    const std::int64_t end = begin + run < count ? begin + run : count;
+    for (std::int64_t first = begin; first < end; first += kStretch) {
+      const std::int64_t last = first + kStretch < end ? first + kStretch : end;
+      float chain[kChains] = {};
+      for (std::int64_t i = first; i < last; ++i) {
+        float stored = 0;
+        fake_quantize(q, row + i, 1, 1, scale + unit, at(zero_point, unit), &stored);
+        const float d = std::fabs(round_to(norm.rounding, stored - row[i]));
+        const float term = round_to(norm.rounding, power(d, norm.exponent));
+        chain[(i - first) % kChains] += importance == nullptr ? term : term * importance[i];
+      }
+      for (const float part : chain) sums[unit] += static_cast<double>(part);
+    }
+  }
+}
+
 void widen(DType input, const void* row, std::int64_t count, float* out) {
   for (std::int64_t i = 0; i < count; ++i) out[i] = load(input, row, i);
 }
@@ -136,6 +185,6 @@ void narrow(DType output, const float* row, std::int64_t count, void* out) {
 
 }  // namespace
 
-const Kernels kPortable{range, quantize, dequantize, fake_quantize, widen, narrow};
+const Kernels kPortable{range, quantize, dequantize, fake_quantize, error, widen, narrow};
 
 }  // namespace nibble::kernels::quantize_rows

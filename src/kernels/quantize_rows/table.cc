@@ -38,6 +38,12 @@ void fake_quantize_row(const RowQuantizer& quantizer, const float* row, std::int
   kernels().fake_quantize(quantizer, row, count, run, scale, zero_point, out);
 }
 
+void error_row(const RowQuantizer& quantizer, const ErrorNorm& norm, const float* row, std::int64_t count,
+               std::int64_t run, const float* scale, const float* zero_point, const float* importance,
+               double* sums) {
+  kernels().error(quantizer, norm, row, count, run, scale, zero_point, importance, sums);
+}
+
 void widen_row(DType input, const void* row, std::int64_t count, float* out) {
   kernels().widen(input, row, count, out);
 }

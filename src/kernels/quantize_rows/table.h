@@ -14,6 +14,9 @@ struct Kernels {
                      std::int64_t run, const float* scale, const float* zero_point, float* out);
   void (*fake_quantize)(const RowQuantizer& quantizer, const float* row, std::int64_t count, std::int64_t run,
                         const float* scale, const float* zero_point, float* out);
+  void (*error)(const RowQuantizer& quantizer, const ErrorNorm& norm, const float* row, std::int64_t count,
+                std::int64_t run, const float* scale, const float* zero_point, const float* importance,
+                double* sums);
   void (*widen)(DType input, const void* row, std::int64_t count, float* out);
   void (*narrow)(DType output, const float* row, std::int64_t count, void* out);
 };
@@ -25,5 +28,14 @@ extern const Kernels kAvx512;
 // The magnitudes of E2M1, twice: index 8 and up are negative.
 inline constexpr float kE2M1Values[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                                           -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+
+// |d|^p = 2^(p log2 |d|). log2 of the mantissa in [sqrt(1/2), sqrt(2)) is an odd series in (m - 1) / (m + 1),
+// 2^f is Taylor's; p is split so that its product with the exponent is exact. About 2 ulp.
+inline constexpr float kLog2Series[5] = {2.885390082f, 0.961796694f, 0.577078016f, 0.412198583f,
+                                         0.320598898f};
+inline constexpr float kExp2Series[8] = {1.0f,           0.693147181f,   0.240226507f,   0.0555041087f,
+                                         0.00961812911f, 0.00133335581f, 1.54035304e-4f, 1.52527338e-5f};
+inline constexpr int kChains = 16;
+inline constexpr std::int64_t kStretch = 128;
 
 }  // namespace nibble::kernels::quantize_rows
