@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which modules a target or ignore entry means (compressed-tensors: utils/match.py): an exact name, the name
+// of a class (or of a base class), or `re:` and a regular expression matched from the start of the name but
+// not to its end.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/regex.h"
+
+namespace nibble {
+
+class ModuleTarget {
+ public:
+  static Result<ModuleTarget> parse(std::string text);
+
+  const std::string& text() const { return text_; }
+  bool is_regex() const { return regex_.has_value(); }
+  bool matches_name(std::string_view module) const;
+  // `classes`: the module's class and its base classes. vLLM's "LinearBase" is a "Linear".
+  bool matches_class(std::span<const std::string_view> classes) const;
+
+ private:
+  std::string text_;
+  std::optional<Regex> regex_;
+};
+
+class ModuleTargets {
+ public:
+  static Result<ModuleTargets> parse(const std::vector<std::string>& texts);
+
+  const std::vector<ModuleTarget>& targets() const { return targets_; }  // in the order given
+  bool matches(std::string_view module, std::span<const std::string_view> classes) const {
+    return winner(module, classes).has_value();
+  }
+  // Index of the target that wins: exact names before expressions before classes, each alphabetically; the
+  // last of equal texts, as in the reference.
+  std::optional<std::size_t> winner(std::string_view module, std::span<const std::string_view> classes) const;
+
+ private:
+  std::vector<ModuleTarget> targets_;
+  std::vector<std::size_t> order_;  // of targets_: alphabetically, the last of equals first
+};
+
+}  // namespace nibble
