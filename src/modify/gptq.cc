@@ -8,6 +8,7 @@
 #include "modify/solver/loss.h"
 #include "modify/solver/order.h"
 #include "modify/solver/scale_search.h"
+#include "modify/solver/stored.h"
 #include "modify/solver/sweep.h"
 
 namespace nibble {
@@ -20,10 +21,14 @@ std::vector<std::int32_t> column_order(const Matrix& metric, const solver::Units
   return solver::group_order(metric, units.is_per_row() ? units.unit_cols : metric.rows());
 }
 
-QuantParams start_params(ThreadPool& pool, const Matrix& weight, const Matrix& metric,
-                         const solver::LayerGrid& grid, const GptqOptions& options) {
+// The scales that hold where none are searched in the sweep.
+Result<QuantParams> start_params(ThreadPool& pool, const Matrix& weight, const Matrix& metric,
+                                 const solver::LayerGrid& grid, const QuantizationArgs& args,
+                                 const GptqOptions& options) {
   if (options.params != nullptr) return *options.params;
-  if (!options.search_scales || grid.units.is_per_row()) return solver::minmax_params(weight, grid);
+  if (!options.search_scales || grid.units.is_per_row()) {
+    return min_max_solver_params(pool, weight, args, options.model_dtype, options.global_scale);
+  }
   std::vector<float> importance;
   for (std::int64_t c = 0; c < metric.rows(); ++c) importance.push_back(metric.at(c, c));
   return solver::search_static(pool, weight, importance, solver::search_options(grid, 1, false), grid);
@@ -49,7 +54,7 @@ Result<GptqResult> gptq(ThreadPool& pool, const Matrix& weight, const Hessian& h
   if (options.search_scales && plan.grid.units.is_per_row()) plan.search = &search;
 
   GptqResult result;
-  result.params = start_params(pool, weight, metric, plan.grid, options);
+  TRY_ASSIGN(result.params, start_params(pool, weight, metric, plan.grid, args, options));
   result.damping = factor.damping;
   for (std::int64_t c = 0; c < metric.rows(); ++c) metric.at(c, c) += static_cast<float>(factor.lambda);
   const Matrix start = options.magr_strength > 0 ? reduce_magnitudes(pool, weight, metric, plan.grid.units,
@@ -77,7 +82,12 @@ Result<GptqResult> round_to_nearest(ThreadPool& pool, const Matrix& weight, cons
   for (std::int64_t c = 0; c < weight.cols(); ++c) identity.at(c, c) = 1;
   plan.u = &identity;
   GptqResult result;
-  result.params = options.params != nullptr ? *options.params : solver::minmax_params(weight, plan.grid);
+  if (options.params != nullptr) {
+    result.params = *options.params;
+  } else {
+    TRY_ASSIGN(result.params,
+               min_max_solver_params(pool, weight, args, options.model_dtype, options.global_scale));
+  }
   solver::SweepResult swept = solver::sweep_layer(pool, plan, weight, result.params);
   result.weight = std::move(swept.weight);
   result.codes = std::move(swept.codes);

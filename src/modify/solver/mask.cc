@@ -55,7 +55,9 @@ namespace {
 constexpr std::int64_t kParts = 16;  // partial histograms, at most
 
 // Bits of a non-negative float order as the float does; -0 counts as 0.
-std::uint32_t ordered_bits(float value) { return std::bit_cast<std::uint32_t>(value) & 0x7fffffffu; }
+std::uint32_t ordered_bits(float value) {
+  return std::bit_cast<std::uint32_t>(value) & 0x7fffffffu;
+}
 
 }  // namespace
 
@@ -94,7 +96,9 @@ void RankSelection::narrow() {
   std::ranges::fill(bins_, 0);
 }
 
-float RankSelection::value() const { return std::bit_cast<float>(high_ << 16 | low_); }
+float RankSelection::value() const {
+  return std::bit_cast<float>(high_ << 16 | low_);
+}
 
 Matrix keep_above(const Matrix& scores, float limit, std::int64_t& ties) {
   Matrix keep(scores.rows(), scores.cols());

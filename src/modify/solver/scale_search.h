@@ -72,7 +72,4 @@ class ScaleSearch {
 QuantParams search_static(ThreadPool& pool, const Matrix& weight, std::span<const float> importance,
                           const ScaleSearchOptions& options, const LayerGrid& grid);
 
-// Min-max scales and zero points.
-QuantParams minmax_params(const Matrix& weight, const LayerGrid& grid);
-
 }  // namespace nibble::solver

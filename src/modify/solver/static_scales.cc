@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scales from the weights as they are, for schemes whose units span rows and for plain rounding.
+// Scales from the weights as they are, for schemes whose units span rows.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -92,17 +92,6 @@ double rounding_error(const std::vector<Matrix>& panels, const float* importance
 }
 
 }  // namespace
-
-QuantParams minmax_params(const Matrix& weight, const LayerGrid& grid) {
-  QuantParams params = empty_params(grid);
-  for (std::int64_t row = 0; row < params.scale.rows(); ++row) {
-    for (std::int64_t col = 0; col < params.scale.cols(); ++col) {
-      const UnitBlock block = unit_block(weight, grid.units, row, col);
-      set_unit(params, row, col, scale_for_range(grid, block.low, block.high));
-    }
-  }
-  return params;
-}
 
 QuantParams search_static(ThreadPool& pool, const Matrix& weight, std::span<const float> importance,
                           const ScaleSearchOptions& options, const LayerGrid& grid) {
