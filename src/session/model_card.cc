@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/regex.h"
+#include "checkpoint/gguf.h"
 #include "session/recipe.h"
 #include "session/yaml.h"
 
@@ -56,6 +57,29 @@ RecipeValue front_matter_of(const std::filesystem::path& readme) {
   if (end == std::string::npos) return RecipeValue::Map{};
   auto yaml = read_yaml(std::string_view(*text).substr(4, end - 3));
   return yaml.ok() && yaml->if_map() ? *yaml : RecipeValue(RecipeValue::Map{});
+}
+
+void read_gguf_card(const GgufFile& file, SourceCard& card) {
+  const auto text = [&](const char* key) {
+    return file.string_or(key, "").ok() ? *file.string_or(key, "") : "";
+  };
+  if (const std::string license = text("general.license"); !license.empty()) {
+    card.kept.set("license", license);
+    if (const std::string name = text("general.license.name"); !name.empty())
+      card.kept.set("license_name", name);
+    if (const std::string link = text("general.license.link"); !link.empty())
+      card.kept.set("license_link", link);
+  }
+  for (const char* key : {"general.base_model.0.repo_url", "general.source.repo_url", "general.repo_url",
+                          "general.source.huggingface.repository"}) {
+    std::string url = text(key);
+    const std::string_view hub = "https://huggingface.co/";
+    if (url.starts_with(hub)) url.erase(0, hub.size());
+    if (is_hub_name(url)) {
+      card.base_model = url;
+      return;
+    }
+  }
 }
 
 RecipeValue card_header(const SourceCard& source, const RunReport& report) {
@@ -108,6 +132,7 @@ std::string scheme_table(const RunReport& report) {
 SourceCard read_source_card(const Checkpoint& checkpoint, const std::string& model) {
   SourceCard card;
   card.base_model = base_model_of(checkpoint, model);
+  if (checkpoint.gguf()) read_gguf_card(*checkpoint.gguf(), card);
   for (const std::filesystem::path& file : checkpoint.companion_files()) {
     if (file.filename() != "README.md") continue;
     const RecipeValue front = front_matter_of(file);

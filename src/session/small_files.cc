@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 
+#include "session/gguf_vocabulary.h"
+
 namespace nibble {
 namespace {
 
@@ -34,12 +36,21 @@ Status SmallFiles::copy_companions(const std::string& tokenizer) {
   std::vector<std::string> except = kReplaced;
   if (!tokenizer.empty()) except.insert(except.end(), kTokenizerFiles.begin(), kTokenizerFiles.end());
   TRY_ASSIGN(copied_, output_.copy_companions(source_, except));
+  if (source_.gguf()) TRY(convert_gguf(!tokenizer.empty()));
   if (!tokenizer.empty()) TRY(copy_tokenizer(tokenizer));
   for (const fs::path& file : source_.companion_files()) {
     // The text of the base model's card, often with terms that must travel.
     if (file.filename() != "README.md") continue;
     TRY(output_.copy_file(file, "README.base.md"));
     copied_.emplace_back("README.base.md");
+  }
+  return {};
+}
+
+Status SmallFiles::convert_gguf(bool has_other_tokenizer) {
+  TRY_ASSIGN(const auto files, gguf_companion_files(*source_.gguf(), source_.config()));
+  for (const auto& [name, text] : files) {
+    if (!has_other_tokenizer || !is_tokenizer_file(name)) TRY(write(name, text));
   }
   return {};
 }

@@ -27,6 +27,7 @@ class SmallFiles {
 
  private:
   Status copy_tokenizer(const std::string& folder);
+  Status convert_gguf(bool has_other_tokenizer);
 
   const Checkpoint& source_;
   OutputDirectory& output_;
