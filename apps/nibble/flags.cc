@@ -41,7 +41,11 @@ std::string last_name(const std::string& names) {
 std::vector<std::string> long_names(const std::vector<FlagSpec>& specs) {
   std::vector<std::string> names{"--help"};
   for (const FlagSpec& spec : specs) {
-    if (!spec.positional) names.push_back(last_name(spec.names));
+    if (spec.positional) continue;
+    const std::string name = last_name(spec.names);
+    const bool negatable = name.starts_with("--[no-]");
+    names.push_back(negatable ? "--" + name.substr(7) : name);
+    if (negatable) names.push_back("--no-" + name.substr(7));
   }
   return names;
 }
@@ -54,10 +58,9 @@ struct Flags::State {
   std::vector<FlagSpec> specs;
   std::optional<Error> wrong_value;  // what a callback found; CLI11's own message would be poorer
 
-  FlagSpec& add_spec(FlagSpec spec) {
+  void add_spec(FlagSpec spec) {
     spec.group = group;
     specs.push_back(std::move(spec));
-    return specs.back();
   }
 
   // Values arrive as text, so that every message about them is ours.
@@ -200,16 +203,16 @@ std::string with_negative(const std::string& names) {
 }  // namespace
 
 void Flags::toggle(const std::string& names, bool& target, const std::string& help, bool negatable) {
-  FlagSpec& spec = state_->add_spec({.names = names, .help = help});
-  if (negatable) {
-    spec.help += fmt::format(" (--no-{} turns it off)", last_name(names).substr(2));
-    spec.default_text = target ? "on" : "off";
-  }
+  std::string shown = names;
+  if (negatable) shown.insert(shown.rfind("--") + 2, "[no-]");
+  state_->add_spec({.names = shown, .help = help, .default_text = negatable ? (target ? "on" : "off") : ""});
   state_->parser.add_flag(negatable ? with_negative(names) : names, target, "");
 }
 
 void Flags::toggle(const std::string& names, std::optional<bool>& target, const std::string& help) {
-  state_->add_spec({.names = names, .help = help + fmt::format(" (or --no-{})", last_name(names).substr(2))});
+  std::string shown = names;
+  shown.insert(shown.rfind("--") + 2, "[no-]");
+  state_->add_spec({.names = shown, .help = help});
   state_->parser.add_flag_callback(
       last_name(names), [&target] { target = true; }, "");
   state_->parser.add_flag_callback(

@@ -59,7 +59,7 @@ class Flags {
   // One of `allowed`; the error has the nearest.
   void choice(const std::string& names, std::string& target, std::vector<std::string> allowed,
               const std::string& help);
-  // --name sets it; with `negatable` also --no-name and --name=false.
+  // --name sets it; with `negatable`, --no-name and --name=false unset it.
   void toggle(const std::string& names, bool& target, const std::string& help, bool negatable = false);
   // The same, and nullopt when the user did not say.
   void toggle(const std::string& names, std::optional<bool>& target, const std::string& help);

@@ -8,6 +8,7 @@ namespace nibble::app {
 
 const std::vector<VerbEntry>& verbs() {
   static const std::vector<VerbEntry> table{
+      oneshot_verb(),
       recipes_verb(),
       inspect_verb(),
       doctor_verb(),

@@ -8,6 +8,7 @@ namespace nibble::app {
 
 VerbEntry doctor_verb();
 VerbEntry inspect_verb();
+VerbEntry oneshot_verb();
 VerbEntry recipes_verb();
 
 }  // namespace nibble::app
