@@ -184,8 +184,7 @@ Result<WeightParams> CompressedWeight::params() const {
   if (!args_.symmetric) {
     params.zero_point = tensors_.at("weight_zero_point");
     if (params.zero_point.dtype() == DType::kI32) {
-      TRY_ASSIGN(params.zero_point,
-                 unpack_codes_dim0(params.zero_point, args_.num_bits, rows_, layout_hint_));
+      TRY_ASSIGN(params.zero_point, unpack_codes_dim0(params.zero_point, args_.num_bits, rows_));
     }
   }
   const auto global = tensors_.find("weight_global_scale");
@@ -201,17 +200,40 @@ Result<WeightParams> CompressedWeight::params() const {
 Result<Tensor> CompressedWeight::codes(ThreadPool& pool) const {
   CHECK(format_ != CompressionFormat::kDense, "the dense format has no codes");
   if (format_ == CompressionFormat::kPackQuantized) {
-    return unpack_codes(pool, tensors_.at("weight_packed"), args_.num_bits, cols_, layout_hint_);
+    return unpack_codes(pool, tensors_.at("weight_packed"), args_.num_bits, cols_);
   }
   if (is_fp4(format_)) return unpack_nibbles(pool, tensors_.at("weight_packed"));
   return tensors_.at("weight");
 }
 
+void CompressedWeight::load_codes(std::int64_t row, std::span<std::uint8_t> codes) const {
+  if (format_ == CompressionFormat::kPackQuantized) {
+    const std::span<const std::byte> in = row_bytes(tensors_.at("weight_packed"), row);
+    unpack_row({reinterpret_cast<const std::uint32_t*>(in.data()), in.size() / 4}, args_.num_bits,
+               {reinterpret_cast<std::int8_t*>(codes.data()), codes.size()});
+  } else if (is_fp4(format_)) {
+    const std::span<const std::byte> in = row_bytes(tensors_.at("weight_packed"), row);
+    unpack_nibble_row({reinterpret_cast<const std::uint8_t*>(in.data()), in.size()}, codes);
+  } else {
+    std::memcpy(codes.data(), row_bytes(tensors_.at("weight"), row).data(), codes.size());
+  }
+}
+
 Result<Tensor> CompressedWeight::dense(ThreadPool& pool) const {
   if (format_ == CompressionFormat::kDense) return tensors_.at("weight");
   TRY_ASSIGN(const WeightParams decoded, params());
-  TRY_ASSIGN(const Tensor unpacked, codes(pool));
-  return dequantize_weight(pool, unpacked, args_, decoded, dtype_);
+  TRY_ASSIGN(const WeightQuantizer quantizer, WeightQuantizer::create(args_, dtype_, rows_, cols_, decoded));
+  Tensor out(dtype_, {rows_, cols_});
+  pool.parallel_for(rows_, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+    std::vector<std::uint8_t> row_codes(static_cast<std::size_t>(cols_));
+    std::vector<float> values(row_codes.size());
+    for (std::int64_t r = first; r < last; ++r) {
+      load_codes(r, row_codes);
+      quantizer.decode(r, row_codes, values);
+      kernels::narrow_row(dtype_, values.data(), cols_, mutable_row(out, r).data());
+    }
+  });
+  return out;
 }
 
 }  // namespace nibble

@@ -86,21 +86,21 @@ class CompressedWeight {
   static Result<CompressedWeight> empty(const QuantizationArgs& args, CompressionFormat format,
                                         std::int64_t rows, std::int64_t cols, DType dtype, bool has_g_idx);
   void store_codes(std::int64_t row, std::span<std::uint8_t> codes);
+  void load_codes(std::int64_t row, std::span<std::uint8_t> codes) const;
   void store_scale_row(std::int64_t row, std::span<const float> scales);
   void store_zero_points(const Tensor& zero_point);
   void store_params(const WeightParams& params);
   void encode_rows(const WeightQuantizer& quantizer, const Tensor& weight, std::int64_t first,
                    std::int64_t last, RowErrors* errors);
   Status infer_shape();
-  Status adopt(const StoredTensor& expected);
-  Status modernise_packing();
+  Status adopt(const StoredTensor& expected, PackLayout layout_hint);
+  Status modernise_packing(PackLayout layout_hint);
 
   QuantizationArgs args_;
   CompressionFormat format_ = CompressionFormat::kDense;
   std::int64_t rows_ = 0;
   std::int64_t cols_ = 0;
   DType dtype_ = DType::kF32;
-  PackLayout layout_hint_ = PackLayout::kDense;
   std::map<std::string, Tensor> tensors_;
 };
 

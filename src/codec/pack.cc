@@ -5,10 +5,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <bit>
 #include <cstring>
-#include <vector>
+#include <type_traits>
 
 namespace nibble {
 namespace {
@@ -17,45 +16,38 @@ static_assert(std::endian::native == std::endian::little, "streams are copied as
 
 constexpr std::int64_t kRowGrain = 16;
 
-std::uint64_t repeat(std::uint64_t value, int bits) {
+constexpr std::uint64_t repeat(std::uint64_t value, int bits) {
   std::uint64_t out = 0;
   for (int shift = 0; shift < 64; shift += bits) out |= value << shift;
   return out;
 }
 
-struct Shifts {
-  explicit Shifts(int width)
-      : bits(width),
-        mask(repeat((1u << width) - 1, 8)),
-        offset(repeat(1u << (width - 1), 8)),
-        even1(repeat((1u << width) - 1, 16)),
-        even2(repeat((1u << (2 * width)) - 1, 32)),
-        even4((std::uint64_t{1} << (4 * width)) - 1) {}
+// The inner step at a width known to the compiler.
+template <int bits>
+struct Step {
+  static constexpr std::uint64_t kMask = repeat((1u << bits) - 1, 8);
+  static constexpr std::uint64_t kOffset = repeat(1u << (bits - 1), 8);
+  static constexpr std::uint64_t kOnes = repeat((1u << bits) - 1, 16);
+  static constexpr std::uint64_t kPairs = repeat((1u << (2 * bits)) - 1, 32);
+  static constexpr std::uint64_t kFours = (std::uint64_t{1} << (4 * bits)) - 1;
 
-  // Bytes to stream. The addition of the offset carries out of a byte only into bits that the mask clears,
-  // because it is done as an exclusive or: code + 2^(b-1) flips the sign bit of a b-bit number.
-  std::uint64_t squeeze(std::uint64_t x) const {
-    x = (x ^ offset) & mask;
-    x = (x & even1) | ((x >> (8 - bits)) & (even1 << bits));
-    x = (x & even2) | ((x >> (16 - 2 * bits)) & (even2 << (2 * bits)));
-    return bits == 8 ? x : (x & even4) | ((x >> (32 - 4 * bits)) & (even4 << (4 * bits)));
+  // Eight bytes to a stream of 8 * bits. Adding 2^(bits - 1) to a signed number of `bits` bits flips its top
+  // bit.
+  static std::uint64_t squeeze(std::uint64_t x) {
+    x = (x ^ kOffset) & kMask;
+    x = (x & kOnes) | ((x >> (8 - bits)) & (kOnes << bits));
+    x = (x & kPairs) | ((x >> (16 - 2 * bits)) & (kPairs << (2 * bits)));
+    return (x & kFours) | ((x >> (32 - 4 * bits)) & (kFours << (4 * bits)));
   }
 
-  std::uint64_t spread(std::uint64_t x) const {
-    if (bits < 8) {
-      x = (x & even4) | ((x & (even4 << (4 * bits))) << (32 - 4 * bits));
-      x = (x & even2) | ((x & (even2 << (2 * bits))) << (16 - 2 * bits));
-      x = (x & even1) | ((x & (even1 << bits)) << (8 - bits));
-      x &= mask;
-    }
-    // Sign extension of every byte: subtract the offset without a borrow between bytes.
-    x ^= offset;
-    const std::uint64_t sign = x & offset;
-    return x | (sign << 1) * ((1u << (8 - bits)) - 1);
+  static std::uint64_t spread(std::uint64_t x) {
+    x = (x & kFours) | ((x & (kFours << (4 * bits))) << (32 - 4 * bits));
+    x = (x & kPairs) | ((x & (kPairs << (2 * bits))) << (16 - 2 * bits));
+    x = (x & kOnes) | ((x & (kOnes << bits)) << (8 - bits));
+    x = (x & kMask) ^ kOffset;
+    // Sign extension in every byte: the bits above the sign are its copies.
+    return x | ((x & kOffset) << 1) * ((1u << (8 - bits)) - 1);
   }
-
-  int bits;
-  std::uint64_t mask, offset, even1, even2, even4;
 };
 
 Shape two_dims(std::int64_t rows, std::int64_t cols) {
@@ -91,6 +83,67 @@ Tensor transposed(const Tensor& tensor, std::size_t width) {
   return out;
 }
 
+template <int bits>
+void pack_row_of(std::span<const std::int8_t> codes, std::span<std::uint32_t> words) {
+  const auto* in = reinterpret_cast<const std::byte*>(codes.data());
+  auto* out = reinterpret_cast<std::byte*>(words.data());
+  const std::size_t whole = codes.size() / 8;
+  for (std::size_t i = 0; i < whole; ++i) {
+    const std::uint64_t stream = Step<bits>::squeeze(load(in + 8 * i, 8));
+    std::memcpy(out + bits * i, &stream, bits);
+  }
+  // The rest: missing codes must end as zero bits, not as packed zeros.
+  std::memset(out + bits * whole, 0, words.size_bytes() - bits * whole);
+  const std::size_t rest = codes.size() % 8;
+  if (rest == 0) return;
+  const std::uint64_t used = (std::uint64_t{1} << (rest * bits)) - 1;
+  const std::uint64_t stream = Step<bits>::squeeze(load(in + 8 * whole, rest)) & used;
+  std::memcpy(out + bits * whole, &stream, (rest * bits + 7) / 8);
+}
+
+template <int bits>
+void unpack_row_of(std::span<const std::uint32_t> words, std::span<std::int8_t> codes) {
+  const auto* in = reinterpret_cast<const std::byte*>(words.data());
+  auto* out = reinterpret_cast<std::byte*>(codes.data());
+  const std::size_t whole = codes.size() / 8;
+  for (std::size_t i = 0; i < whole; ++i) {
+    std::uint64_t stream = 0;
+    std::memcpy(&stream, in + bits * i, bits);
+    const std::uint64_t bytes = Step<bits>::spread(stream);
+    std::memcpy(out + 8 * i, &bytes, 8);
+  }
+  const std::size_t rest = codes.size() % 8;
+  if (rest == 0) return;
+  const std::uint64_t bytes = Step<bits>::spread(load(in + bits * whole, (rest * bits + 7) / 8));
+  std::memcpy(out + 8 * whole, &bytes, rest);
+}
+
+// Calls f with the width as a compile-time constant.
+template <class F>
+void with_width(int bits, const F& f) {
+  switch (bits) {
+    case 1:
+      return f(std::integral_constant<int, 1>{});
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    case 3:
+      return f(std::integral_constant<int, 3>{});
+    case 4:
+      return f(std::integral_constant<int, 4>{});
+    case 5:
+      return f(std::integral_constant<int, 5>{});
+    case 6:
+      return f(std::integral_constant<int, 6>{});
+    case 7:
+      return f(std::integral_constant<int, 7>{});
+    case 8:
+      return f(std::integral_constant<int, 8>{});
+    default:
+      break;
+  }
+  CHECK(false, "integer codes have 1 to 8 bits");
+}
+
 template <class T>
 std::span<T> row_of(std::span<T> values, std::int64_t row, std::int64_t width) {
   return values.subspan(static_cast<std::size_t>(row * width), static_cast<std::size_t>(width));
@@ -103,39 +156,11 @@ std::int64_t packed_words(std::int64_t count, int bits) {
 }
 
 void pack_row(std::span<const std::int8_t> codes, int bits, std::span<std::uint32_t> words) {
-  const Shifts shifts(bits);
-  const auto step = static_cast<std::size_t>(bits);
-  const auto* in = reinterpret_cast<const std::byte*>(codes.data());
-  auto* out = reinterpret_cast<std::byte*>(words.data());
-  const std::size_t whole = codes.size() / 8;
-  for (std::size_t i = 0; i < whole; ++i) {
-    const std::uint64_t stream = shifts.squeeze(load(in + 8 * i, 8));
-    std::memcpy(out + step * i, &stream, step);
-  }
-  // The rest: missing codes must end as zero bits, not as packed zeros.
-  std::byte* end = out + words.size_bytes();
-  std::memset(out + step * whole, 0, static_cast<std::size_t>(end - (out + step * whole)));
-  const std::size_t rest = codes.size() % 8;
-  if (rest == 0) return;
-  const std::uint64_t used = (std::uint64_t{1} << (rest * step)) - 1;
-  const std::uint64_t stream = shifts.squeeze(load(in + 8 * whole, rest)) & used;
-  std::memcpy(out + step * whole, &stream, (rest * step + 7) / 8);
+  with_width(bits, [&](auto width) { pack_row_of<width()>(codes, words); });
 }
 
 void unpack_row(std::span<const std::uint32_t> words, int bits, std::span<std::int8_t> codes) {
-  const Shifts shifts(bits);
-  const auto step = static_cast<std::size_t>(bits);
-  const auto* in = reinterpret_cast<const std::byte*>(words.data());
-  auto* out = reinterpret_cast<std::byte*>(codes.data());
-  const std::size_t whole = codes.size() / 8;
-  for (std::size_t i = 0; i < whole; ++i) {
-    const std::uint64_t bytes = shifts.spread(load(in + step * i, step));
-    std::memcpy(out + 8 * i, &bytes, 8);
-  }
-  const std::size_t rest = codes.size() % 8;
-  if (rest == 0) return;
-  const std::uint64_t bytes = shifts.spread(load(in + step * whole, (rest * step + 7) / 8));
-  std::memcpy(out + 8 * whole, &bytes, rest);
+  with_width(bits, [&](auto width) { unpack_row_of<width()>(words, codes); });
 }
 
 Tensor pack_codes(ThreadPool& pool, const Tensor& codes, int bits) {
@@ -197,6 +222,13 @@ void pack_nibble_row(std::span<const std::uint8_t> codes, std::span<std::uint8_t
   }
 }
 
+void unpack_nibble_row(std::span<const std::uint8_t> packed, std::span<std::uint8_t> codes) {
+  for (std::size_t i = 0; i < packed.size(); ++i) {
+    codes[2 * i] = packed[i] & 15;
+    codes[2 * i + 1] = packed[i] >> 4;
+  }
+}
+
 Result<Tensor> pack_nibbles(ThreadPool& pool, const Tensor& codes) {
   const std::int64_t cols = codes.dim(1);
   if (cols % 2 != 0) {
@@ -220,12 +252,7 @@ Tensor unpack_nibbles(ThreadPool& pool, const Tensor& packed) {
   const auto out = codes.as_mutable<std::uint8_t>();
   pool.parallel_for(packed.dim(0), kRowGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
-      const auto in = row_of(packed.as<std::uint8_t>(), r, half);
-      const auto row = row_of(out, r, 2 * half);
-      for (std::size_t i = 0; i < in.size(); ++i) {
-        row[2 * i] = in[i] & 15;
-        row[2 * i + 1] = in[i] >> 4;
-      }
+      unpack_nibble_row(row_of(packed.as<std::uint8_t>(), r, half), row_of(out, r, 2 * half));
     }
   });
   return codes;

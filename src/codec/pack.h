@@ -48,5 +48,6 @@ Result<Tensor> unpack_codes_dim0(const Tensor& packed, int bits, std::int64_t ro
 Result<Tensor> pack_nibbles(ThreadPool& pool, const Tensor& codes);
 Tensor unpack_nibbles(ThreadPool& pool, const Tensor& packed);
 void pack_nibble_row(std::span<const std::uint8_t> codes, std::span<std::uint8_t> packed);
+void unpack_nibble_row(std::span<const std::uint8_t> packed, std::span<std::uint8_t> codes);
 
 }  // namespace nibble

@@ -86,7 +86,7 @@ Status CompressedWeight::infer_shape() {
   return {};
 }
 
-Status CompressedWeight::adopt(const StoredTensor& expected) {
+Status CompressedWeight::adopt(const StoredTensor& expected, PackLayout layout_hint) {
   const auto found = tensors_.find(expected.suffix);
   if (found == tensors_.end()) {
     const bool is_optional = expected.suffix == "weight_shape" || expected.suffix == "weight_g_idx" ||
@@ -99,7 +99,7 @@ Status CompressedWeight::adopt(const StoredTensor& expected) {
                                 torch_name(tensor.dtype()), to_string(format_), torch_name(expected.dtype)));
   }
   if (expected.suffix == "weight_packed" && format_ == CompressionFormat::kPackQuantized)
-    return modernise_packing();
+    return modernise_packing(layout_hint);
   if (expected.suffix == "weight_zero_point" && expected.dtype == DType::kI32) {
     if (tensor.dtype() == DType::kI8) {
       tensor = pack_codes_dim0(tensor.reshaped(scale_shape(args_, rows_, cols_)), args_.num_bits);
@@ -108,7 +108,7 @@ Status CompressedWeight::adopt(const StoredTensor& expected) {
     if (tensor.shape().size() != 2 || tensor.dim(1) != expected.shape[1]) {
       return wrong_shape(expected.suffix, tensor, expected);
     }
-    TRY_ASSIGN(const Tensor zeros, unpack_codes_dim0(tensor, args_.num_bits, rows_, layout_hint_));
+    TRY_ASSIGN(const Tensor zeros, unpack_codes_dim0(tensor, args_.num_bits, rows_, layout_hint));
     tensor = pack_codes_dim0(zeros, args_.num_bits);
     return {};
   }
@@ -120,9 +120,9 @@ Status CompressedWeight::adopt(const StoredTensor& expected) {
 }
 
 // Files from before 0.17 are repacked, so that everything downstream knows one layout.
-Status CompressedWeight::modernise_packing() {
+Status CompressedWeight::modernise_packing(PackLayout layout_hint) {
   Tensor& packed = tensors_.at("weight_packed");
-  TRY_ASSIGN(const PackLayout layout, pack_layout(packed.dim(1), cols_, args_.num_bits, layout_hint_));
+  TRY_ASSIGN(const PackLayout layout, pack_layout(packed.dim(1), cols_, args_.num_bits, layout_hint));
   if (layout == PackLayout::kDense) return {};
   ThreadPool alone(1);
   TRY_ASSIGN(const Tensor unpacked, unpack_codes(alone, packed, args_.num_bits, cols_, layout));
@@ -138,7 +138,6 @@ Result<CompressedWeight> CompressedWeight::from_tensors(const QuantizationArgs& 
   out.args_ = args;
   out.format_ = format;
   out.dtype_ = dtype;
-  out.layout_hint_ = layout_hint;
   out.tensors_ = std::move(tensors);
   TRY(out.infer_shape());
   TRY_ASSIGN(std::vector<StoredTensor> layout, stored_tensors(args, format, out.rows_, out.cols_, dtype));
@@ -149,12 +148,11 @@ Result<CompressedWeight> CompressedWeight::from_tensors(const QuantizationArgs& 
   }
   std::map<std::string, Tensor> kept;
   for (const StoredTensor& expected : layout) {
-    TRY(out.adopt(expected));
+    TRY(out.adopt(expected, layout_hint));
     const auto found = out.tensors_.find(expected.suffix);
     if (found != out.tensors_.end()) kept.emplace(expected.suffix, found->second);
   }
   out.tensors_ = std::move(kept);
-  out.layout_hint_ = PackLayout::kDense;
   if (format == CompressionFormat::kPackQuantized && !out.tensors_.contains("weight_shape")) {
     const std::int64_t dims[2] = {out.rows_, out.cols_};
     out.tensors_.emplace("weight_shape",

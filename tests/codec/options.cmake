@@ -1,3 +1,3 @@
-# SPDX-License-Identifier: Apache-2.0
-# Goldens are safetensors files.
+#SPDX - License - Identifier : Apache - 2.0
+#Goldens are safetensors files.
 target_link_libraries(test_codec PRIVATE nibble_checkpoint)

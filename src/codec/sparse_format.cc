@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "codec/sparse_format.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "base/file.h"
+
+namespace nibble {
+namespace {
+
+constexpr std::array<std::string_view, 2> kNames{"sparse-bitmask", "sparse-24-bitmask"};
+
+// Zero of any sign: the sign is the top bit of every float type; integers have one zero.
+bool is_zero(const std::byte* element, std::size_t width, bool is_signed_zero) {
+  for (std::size_t i = 0; i < width; ++i) {
+    const bool is_top = i + 1 == width;
+    const auto value = std::to_integer<unsigned>(element[i]) & (is_top && is_signed_zero ? 0x7fu : 0xffu);
+    if (value != 0) return false;
+  }
+  return true;
+}
+
+void fill_mask(const Tensor& dense, Tensor& bitmask, std::vector<std::int64_t>& row_counts) {
+  const std::size_t width = dtype_bytes(dense.dtype());
+  const auto rows = static_cast<std::size_t>(dense.dim(0));
+  const auto cols = static_cast<std::size_t>(dense.dim(1));
+  const auto mask_cols = static_cast<std::size_t>(bitmask.dim(1));
+  const auto bits = bitmask.as_mutable<std::uint8_t>();
+  row_counts.assign(rows, 0);
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t c = 0; c < cols; ++c) {
+      if (is_zero(dense.bytes().data() + (r * cols + c) * width, width, is_float(dense.dtype()))) continue;
+      bits[r * mask_cols + c / 8] = static_cast<std::uint8_t>(bits[r * mask_cols + c / 8] | (1u << (c % 8)));
+      ++row_counts[r];
+    }
+  }
+}
+
+// Non-zeros among the four columns from c on (c is a multiple of 4).
+int quad_count(const std::uint8_t* mask_row, std::size_t c) {
+  return std::popcount(static_cast<unsigned>((mask_row[c / 8] >> (c % 8)) & 15));
+}
+
+bool is_set(const std::uint8_t* mask_row, std::size_t c) {
+  return ((mask_row[c / 8] >> (c % 8)) & 1) != 0;
+}
+
+Status check_quads(const Tensor& bitmask, std::int64_t cols) {
+  if (cols % 4 != 0)
+    return bad_data(fmt::format("{} columns are not whole quads; 2:4 needs a multiple of 4", cols));
+  const auto bits = bitmask.as<std::uint8_t>();
+  const auto mask_cols = static_cast<std::size_t>(bitmask.dim(1));
+  for (std::size_t r = 0; r < static_cast<std::size_t>(bitmask.dim(0)); ++r) {
+    for (std::size_t c = 0; c < static_cast<std::size_t>(cols); c += 4) {
+      const int count = quad_count(bits.data() + r * mask_cols, c);
+      if (count <= 2) continue;
+      return bad_data(
+          fmt::format("row {}, columns {} to {} have {} non-zeros; 2:4 allows two", r, c, c + 3, count),
+          "prune with mask_structure 2:4 first");
+    }
+  }
+  return {};
+}
+
+// Copies the elements named by the mask between a dense matrix and the compressed one; in 2:4 every quad has
+// two places.
+template <class Copy>
+void each_non_zero(const Tensor& bitmask, std::int64_t cols, bool quads, const Copy& copy) {
+  const auto bits = bitmask.as<std::uint8_t>();
+  const auto mask_cols = static_cast<std::size_t>(bitmask.dim(1));
+  const auto width = static_cast<std::size_t>(cols);
+  std::size_t place = 0;
+  for (std::size_t r = 0; r < static_cast<std::size_t>(bitmask.dim(0)); ++r) {
+    const std::uint8_t* mask_row = bits.data() + r * mask_cols;
+    for (std::size_t c = 0; c < width; ++c) {
+      if (quads && c % 4 == 0) place = (r * width + c) / 2;
+      if (is_set(mask_row, c)) copy(r * width + c, place++);
+    }
+  }
+}
+
+Result<Tensor> need(const std::map<std::string, Tensor>& tensors, const std::string& suffix) {
+  const auto found = tensors.find(suffix);
+  if (found == tensors.end()) return bad_data(fmt::format("{} is missing", suffix));
+  return found->second;
+}
+
+// rows and cols of the dense matrix, with the mask's shape checked against them.
+Result<Shape> read_shape(const Tensor& shape, const Tensor& bitmask) {
+  if (shape.dtype() != DType::kI64 || shape.size() != 2) {
+    return bad_data(fmt::format("shape has dtype {} and shape {}; it must be two int64",
+                                torch_name(shape.dtype()), to_string(shape.shape())));
+  }
+  const auto dims = shape.as<std::int64_t>();
+  const bool fits = bitmask.dtype() == DType::kU8 && bitmask.shape().size() == 2 &&
+                    dims[0] == bitmask.dim(0) && dims[1] >= 0 && dims[1] <= 8 * bitmask.dim(1) &&
+                    (dims[1] + 7) / 8 == bitmask.dim(1);
+  if (!fits) {
+    return bad_data(
+        fmt::format("bitmask has dtype {} and shape {}; a {} x {} matrix needs uint8 of [rows, cols / 8]",
+                    torch_name(bitmask.dtype()), to_string(bitmask.shape()), dims[0], dims[1]));
+  }
+  return Shape{dims[0], dims[1]};
+}
+
+}  // namespace
+
+std::string_view to_string(SparseFormat format) {
+  return kNames[static_cast<std::size_t>(format)];
+}
+
+std::optional<SparseFormat> sparse_format_from_string(std::string_view name) {
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    if (kNames[i] == name) return static_cast<SparseFormat>(i);
+  }
+  return std::nullopt;
+}
+
+const std::vector<std::string>& sparse_suffixes(SparseFormat format) {
+  static const std::vector<std::string> bitmask{"shape", "compressed", "bitmask", "row_offsets"};
+  static const std::vector<std::string> bitmask24{"shape", "compressed", "bitmask"};
+  return format == SparseFormat::kBitmask ? bitmask : bitmask24;
+}
+
+Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, SparseFormat format) {
+  if (dense.shape().size() != 2) {
+    return usage_error(
+        fmt::format("a tensor of shape {} has no sparse form; only matrices have", to_string(dense.shape())));
+  }
+  const bool quads = format == SparseFormat::kBitmask24;
+  const std::int64_t rows = dense.dim(0);
+  const std::int64_t cols = dense.dim(1);
+  const std::size_t width = dtype_bytes(dense.dtype());
+  Tensor bitmask(DType::kU8, {rows, (cols + 7) / 8});
+  std::vector<std::int64_t> counts;
+  fill_mask(dense, bitmask, counts);
+  if (quads) TRY(check_quads(bitmask, cols));
+  std::int64_t total = 0;
+  for (std::int64_t& count : counts) {  // counts become offsets
+    total += count;
+    count = total - count;
+  }
+  Tensor compressed(dense.dtype(), quads ? Shape{rows, cols / 2} : Shape{total});
+  std::byte* out = compressed.mutable_bytes().data();
+  each_non_zero(bitmask, cols, quads, [&](std::size_t from, std::size_t to) {
+    std::memcpy(out + to * width, dense.bytes().data() + from * width, width);
+  });
+  const std::int64_t dims[2] = {rows, cols};
+  std::map<std::string, Tensor> tensors;
+  tensors.emplace("shape", Tensor::of<std::int64_t>(DType::kI64, quads ? Shape{2, 1} : Shape{2},
+                                                    std::span<const std::int64_t>(dims)));
+  tensors.emplace("compressed", compressed);
+  tensors.emplace("bitmask", bitmask);
+  if (!quads) {
+    tensors.emplace("row_offsets",
+                    Tensor::of<std::int64_t>(DType::kI64, {rows}, std::span<const std::int64_t>(counts)));
+  }
+  return tensors;
+}
+
+Result<Tensor> sparse_decompress(const std::map<std::string, Tensor>& tensors, SparseFormat format) {
+  const bool quads = format == SparseFormat::kBitmask24;
+  TRY_ASSIGN(const Tensor shape, need(tensors, "shape"));
+  TRY_ASSIGN(const Tensor bitmask, need(tensors, "bitmask"));
+  TRY_ASSIGN(const Tensor compressed, need(tensors, "compressed"));
+  TRY_ASSIGN(const Shape dims, read_shape(shape, bitmask));
+  if (quads) TRY(check_quads(bitmask, dims[1]));
+  std::int64_t expected = dims[0] * dims[1] / 2;
+  if (!quads) {
+    expected = 0;
+    each_non_zero(bitmask, dims[1], false, [&](std::size_t, std::size_t) { ++expected; });
+  }
+  if (compressed.size() != expected) {
+    return bad_data(
+        fmt::format("compressed has {} values; the bitmask needs {}", compressed.size(), expected));
+  }
+  const std::size_t width = dtype_bytes(compressed.dtype());
+  Tensor dense(compressed.dtype(), dims);
+  std::byte* out = dense.mutable_bytes().data();
+  each_non_zero(bitmask, dims[1], quads, [&](std::size_t to, std::size_t from) {
+    std::memcpy(out + to * width, compressed.bytes().data() + from * width, width);
+  });
+  return dense;
+}
+
+}  // namespace nibble

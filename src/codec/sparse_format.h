@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sparse formats that compressed-tensors removed in 0.15, so that old checkpoints can be recovered
+// (reference sheet 5.10): sparse-bitmask (any zeros) and sparse-24-bitmask (at most two of every four
+// columns). A matrix [rows, cols] of any element type becomes
+//   shape        I64 [2] (bitmask) or [2, 1] (2:4)
+//   compressed   the non-zeros, row by row: [count], or [rows, cols / 2] with zeros where a quad has fewer
+//   than two bitmask      U8 [rows, ceil(cols / 8)], bit i of byte j is column 8 j + i row_offsets  I64
+//   [rows], non-zeros before each row (bitmask only)
+// stored as `module.shape`, `module.compressed`, ... instead of `module.weight`.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/tensor.h"
+
+namespace nibble {
+
+enum class SparseFormat { kBitmask, kBitmask24 };
+
+std::string_view to_string(SparseFormat format);  // "sparse-bitmask", "sparse-24-bitmask"
+std::optional<SparseFormat> sparse_format_from_string(std::string_view name);
+// Suffixes of the format's tensors.
+const std::vector<std::string>& sparse_suffixes(SparseFormat format);
+
+// -0 counts as zero and comes back as +0. 2:4 is an error where a quad has more than two non-zeros.
+Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, SparseFormat format);
+// Every size is checked against the shape and the bits of the mask.
+Result<Tensor> sparse_decompress(const std::map<std::string, Tensor>& tensors, SparseFormat format);
+
+}  // namespace nibble
