@@ -52,11 +52,29 @@ ProductFormat product_format(DType model_dtype, bool has_global_scale) {
   }
 }
 
-float round_product(float value, const ProductFormat& format) {
-  if (format.min_normal == 0) return value;
+namespace {
+
+constexpr float kMagic =
+    12582912.0f;  // 1.5 * 2^23: adding and subtracting it rounds to an integer, half to even
+
+float round_to_steps(float value, float min_normal, float ratio) {
   const float power = std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) & 0x7f800000u);
-  const float magic = std::max(power, format.min_normal) * format.ratio * 12582912.0f;  // 1.5 * 2^23 steps
+  const float magic = std::max(power, min_normal) * ratio * kMagic;
   return (value + magic) - magic;
+}
+
+}  // namespace
+
+float round_product(float value, const ProductFormat& format) {
+  return format.min_normal == 0 ? value : round_to_steps(value, format.min_normal, format.ratio);
+}
+
+float round_weight(float weight, float scale, float zero, const CodeGrid& grid,
+                   const ProductFormat& product) {
+  const float x = std::clamp(weight / scale + zero, grid.lowest, grid.highest);
+  const float code =
+      grid.min_normal == 0 ? (x + kMagic) - kMagic : round_to_steps(x, grid.min_normal, grid.ratio);
+  return round_product((code - zero) * scale, product);
 }
 
 Result<Units> units_of(const QuantizationArgs& args, std::int64_t rows, std::int64_t cols) {

@@ -32,6 +32,9 @@ ProductFormat product_format(DType model_dtype, bool has_global_scale);
 // One product rounded so (lanes.h does the same to panels).
 float round_product(float value, const ProductFormat& format);
 
+// One weight rounded to the grid and back (as lanes.h does it for panels).
+float round_weight(float weight, float scale, float zero, const CodeGrid& grid, const ProductFormat& product);
+
 // Weights that share a scale are blocks of unit_rows x unit_cols; the last ones may be smaller.
 struct Units {
   std::int64_t rows = 0;  // of the weight
