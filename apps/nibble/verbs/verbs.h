@@ -7,8 +7,12 @@
 namespace nibble::app {
 
 VerbEntry doctor_verb();
+VerbEntry eval_verb();
+VerbEntry generate_verb();
 VerbEntry inspect_verb();
+VerbEntry logits_verb();
 VerbEntry oneshot_verb();
 VerbEntry recipes_verb();
+VerbEntry tokenize_verb();
 
 }  // namespace nibble::app
