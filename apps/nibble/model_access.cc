@@ -5,9 +5,9 @@
 
 #include <filesystem>
 
-#include "base/file.h"
 #include "base/memory_budget.h"
 #include "session/load_tokenizer.h"
+#include "text/dataset.h"
 
 namespace nibble::app {
 namespace {
@@ -82,8 +82,23 @@ Result<std::vector<TokenId>> read_text_ids(Program& program, const std::string& 
     TRY_ASSIGN(IdTable table, read_id_tensor(*file, "input_ids").at(fmt::format("file {}", text)));
     return std::move(table.ids);
   }
-  TRY_ASSIGN(const std::string content, read_text_file(text));
-  return tokenizer->encode(content, true);
+  TRY_ASSIGN(const DatasetOptions options, dataset_options(*tokenizer));
+  TRY_ASSIGN(const std::vector<Document> documents, read_documents(text, options));
+  std::vector<TokenId> ids;
+  std::string joined;
+  for (const Document& document : documents) {
+    if (document.ids || document.has_special_tokens) {
+      const std::vector<TokenId> own = document_ids(*tokenizer, document);
+      ids.insert(ids.end(), own.begin(), own.end());
+    } else {
+      joined += (joined.empty() ? "" : "\n\n") + document.text;
+    }
+  }
+  if (!joined.empty()) {
+    const std::vector<TokenId> own = tokenizer->encode(joined, true);
+    ids.insert(ids.end(), own.begin(), own.end());
+  }
+  return ids;
 }
 
 }  // namespace nibble::app

@@ -19,7 +19,7 @@ struct ModifierRow {
   std::string class_name;  // the key in a recipe
   std::string summary;
   std::vector<FieldRow> fields;  // in the order of recipe.yaml
-  bool quantizes = false;        // has the shared quantization fields (llm-compressor.md 1.1)
+  bool quantizes = false;        // has the shared quantization fields
   // Rules that tie fields together; may complete fields from others.
   Status (*check)(Arguments& arguments) = nullptr;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every modifier class a recipe may name, with all its fields, defaults and allowed values (llm-compressor
-// 0.14; reference/llm-compressor.md sections 1 and 12). One row a class; the order of fields is that of
+// Every modifier class a recipe may name, with all its fields, defaults and allowed values, as in
+// llm-compressor 0.14. One row a class; the order of fields is that of
 // recipe.yaml.
 #include <fmt/format.h>
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// From the shared quantization fields of a modifier to one scheme per group
-// (reference/llm-compressor.md 1.1, 1.3).
+// From the shared quantization fields of a modifier to one scheme per group.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A recipe: an ordered list of modifiers, read from YAML, JSON, Markdown front matter or a string, in the
-// grammar of llm-compressor (reference/llm-compressor.md section 2), and written back with every default
-// resolved.
+// grammar of llm-compressor, and written back with every default resolved.
 //
 //   quant_stage:                      # keys that end in _stage
 //     quant_modifiers:                # keys that end in _modifiers
