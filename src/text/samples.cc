@@ -62,13 +62,13 @@ std::optional<Collator> collator_from_string(std::string_view name) {
   return std::nullopt;
 }
 
-std::vector<Batch> collate(std::span<const TokenIds> samples, std::int64_t batch_size, Collator collator,
-                           TokenId pad, std::int64_t pad_to) {
+std::vector<SampleBatch> collate(std::span<const TokenIds> samples, std::int64_t batch_size,
+                                 Collator collator, TokenId pad, std::int64_t pad_to) {
   CHECK(batch_size > 0, "batches need a size");
-  std::vector<Batch> batches;
+  std::vector<SampleBatch> batches;
   for (std::size_t begin = 0; begin < samples.size(); begin += static_cast<std::size_t>(batch_size)) {
     const std::size_t count = std::min(static_cast<std::size_t>(batch_size), samples.size() - begin);
-    Batch batch;
+    SampleBatch batch;
     batch.ids.assign(samples.begin() + static_cast<std::ptrdiff_t>(begin),
                      samples.begin() + static_cast<std::ptrdiff_t>(begin + count));
     const auto [shortest, longest] =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From documents of token ids to calibration samples: pure functions with the meaning that llm-compressor's
-// data arguments have (reference/llm-compressor.md section 3.4), and a seed where it has none.
+// data arguments have, and a seed where it has none.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ std::vector<TokenIds> concatenated_blocks(std::span<const TokenIds> documents, s
 void truncate_samples(std::vector<TokenIds>& samples, std::int64_t max_seq_length);
 
 // A batch of equal lengths. Padded positions have mask 0 and never enter a statistic.
-struct Batch {
+struct SampleBatch {
   std::vector<TokenIds> ids{};
   std::vector<std::int64_t> lengths{};  // of the tokens that are not padding
 };
@@ -37,8 +37,8 @@ enum class Collator {
 std::string_view to_string(Collator collator);  // "truncation", "padding"
 std::optional<Collator> collator_from_string(std::string_view name);
 // `pad_to` > 0 pads (with either collator) to this length (`pad_to_max_length`).
-std::vector<Batch> collate(std::span<const TokenIds> samples, std::int64_t batch_size, Collator collator,
-                           TokenId pad, std::int64_t pad_to = 0);
+std::vector<SampleBatch> collate(std::span<const TokenIds> samples, std::int64_t batch_size,
+                                 Collator collator, TokenId pad, std::int64_t pad_to = 0);
 
 // Blocks as the AWQ family takes them from the Pile: empty documents and those longer than `max_seq_length`
 // are skipped, the first `most` others joined and cut into blocks of `max_seq_length`, the tail dropped.

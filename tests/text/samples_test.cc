@@ -52,7 +52,7 @@ TEST(Samples, TruncationCutsOnlyWhatIsTooLong) {
 
 TEST(Samples, TruncationCollatorCutsToTheShortestOfABatch) {
   const std::vector<TokenIds> samples{{1, 2, 3}, {4, 5}, {6, 7, 8, 9}};
-  const std::vector<Batch> batches = collate(samples, 2, Collator::kTruncation, 0);
+  const std::vector<SampleBatch> batches = collate(samples, 2, Collator::kTruncation, 0);
   ASSERT_EQ(batches.size(), 2u);
   EXPECT_THAT(batches[0].ids, ElementsAre(ElementsAre(1, 2), ElementsAre(4, 5)));
   EXPECT_THAT(batches[0].lengths, ElementsAre(2, 2));
@@ -61,10 +61,10 @@ TEST(Samples, TruncationCollatorCutsToTheShortestOfABatch) {
 
 TEST(Samples, PaddingCollatorPadsToTheLongestAndCountsRealTokens) {
   const std::vector<TokenIds> samples{{1, 2, 3}, {4}};
-  const std::vector<Batch> batches = collate(samples, 2, Collator::kPadding, 99);
+  const std::vector<SampleBatch> batches = collate(samples, 2, Collator::kPadding, 99);
   EXPECT_THAT(batches[0].ids, ElementsAre(ElementsAre(1, 2, 3), ElementsAre(4, 99, 99)));
   EXPECT_THAT(batches[0].lengths, ElementsAre(3, 1));
-  const std::vector<Batch> fixed = collate(samples, 1, Collator::kTruncation, 9, 5);
+  const std::vector<SampleBatch> fixed = collate(samples, 1, Collator::kTruncation, 9, 5);
   EXPECT_THAT(fixed[1].ids, ElementsAre(ElementsAre(4, 9, 9, 9, 9)));
   EXPECT_THAT(fixed[1].lengths, ElementsAre(1));
 }
