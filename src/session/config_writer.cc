@@ -26,7 +26,7 @@ bool is_quantized(const QuantizationScheme* scheme) {
 // Each scheme once, in module order, with the format of its modules.
 std::vector<QuantizationScheme> unique_schemes(const OutputPlan& plan) {
   std::vector<QuantizationScheme> schemes;
-  for (const QuantizedModule& quantized : plan.quantized) {
+  for (const PlannedModule& quantized : plan.quantized) {
     QuantizationScheme scheme = *quantized.scheme;
     scheme.format = std::string(to_string(quantized.format));
     if (std::find(schemes.begin(), schemes.end(), scheme) == schemes.end())

@@ -104,7 +104,7 @@ class Run {
   Status process(const std::vector<std::size_t>& unit) {
     UnitWork work;
     for (const std::size_t i : unit) {
-      const QuantizedModule& quantized = run_.plan.quantized[i];
+      const PlannedModule& quantized = run_.plan.quantized[i];
       TRY_ASSIGN(Tensor stored, run_.checkpoint.load(quantized.source));
       TRY_ASSIGN(Tensor weight, cast_tensor(context_.pool, stored, quantized.dtype, quantized.source));
       ModuleWork module;
@@ -128,7 +128,7 @@ class Run {
     return {};
   }
 
-  Status write_module(const QuantizedModule& quantized, const ModuleWork& work) {
+  Status write_module(const PlannedModule& quantized, const ModuleWork& work) {
     if (!work.compressed) {
       return failed("no modifier quantized it").add_context(fmt::format("module {}", quantized.module->name));
     }
@@ -180,7 +180,7 @@ std::uint64_t unit_bytes(const Checkpoint& checkpoint, const OutputPlan& plan,
                          const std::vector<std::size_t>& unit) {
   std::uint64_t total = 0;
   for (const std::size_t i : unit) {
-    const QuantizedModule& quantized = plan.quantized[i];
+    const PlannedModule& quantized = plan.quantized[i];
     const TensorInfo* info = checkpoint.find(quantized.source);
     const std::uint64_t weights = static_cast<std::uint64_t>(quantized.weights());
     total += quantized.bytes() + (info ? info->stored_bytes : 0);

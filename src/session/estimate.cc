@@ -41,7 +41,7 @@ std::uint64_t peak_memory(const Checkpoint& checkpoint, const OutputPlan& plan, 
 }
 
 // Seconds a weight of this module takes on one thread: a small matrix of the same scheme, rounded once.
-double seconds_per_weight(const QuantizedModule& quantized, ThreadPool& pool) {
+double seconds_per_weight(const PlannedModule& quantized, ThreadPool& pool) {
   QuantizationArgs args = *quantized.scheme->weights;
   std::vector<float> values(kSampleRows * kSampleCols);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i) * 0.37F);
@@ -64,7 +64,7 @@ Estimate estimate_data_free(const Checkpoint& checkpoint, const OutputPlan& plan
   const QuantizationScheme* measured = nullptr;
   double rate = 0;
   double moved = static_cast<double>(plan.files.exact_bytes());
-  for (const QuantizedModule& quantized : plan.quantized) {
+  for (const PlannedModule& quantized : plan.quantized) {
     if (quantized.scheme != measured) rate = seconds_per_weight(quantized, pool);
     measured = quantized.scheme;
     estimate.seconds += rate * static_cast<double>(quantized.weights());

@@ -177,7 +177,7 @@ Status Job::plan_files(Context& context) {
   report_.source_bytes = source_bytes_of(*checkpoint_);
   report_.output_bytes = output_.files.exact_bytes();
   report_.unquantized = ignored_modules(model_, state_.schemes);
-  for (const QuantizedModule& quantized : output_.quantized) report_.modules.push_back(make_row(quantized));
+  for (const PlannedModule& quantized : output_.quantized) report_.modules.push_back(make_row(quantized));
   for (const CarriedTensor& tensor : output_.carried) {
     const std::size_t index = output_.files.index_of(tensor.name);
     report_.carried_bytes += output_.files.slots()[index].bytes;

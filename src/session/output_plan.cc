@@ -28,7 +28,7 @@ std::pair<std::string, std::string> split_name(const std::string& name) {
 }
 
 // The name shared by the siblings of a fused group; the module's own otherwise.
-std::string unit_key(const QuantizedModule& quantized) {
+std::string unit_key(const PlannedModule& quantized) {
   const auto [parent, child] = split_name(quantized.module->name);
   if (has_global_scale(quantized.scheme)) {
     for (const auto& group : fused_children()) {
@@ -38,7 +38,7 @@ std::string unit_key(const QuantizedModule& quantized) {
   return quantized.module->name;
 }
 
-std::vector<std::vector<std::size_t>> units_of(const std::vector<QuantizedModule>& quantized) {
+std::vector<std::vector<std::size_t>> units_of(const std::vector<PlannedModule>& quantized) {
   std::vector<std::vector<std::size_t>> units;
   std::map<std::string, std::size_t> index;
   for (std::size_t i = 0; i < quantized.size(); ++i) {
@@ -138,7 +138,7 @@ class Planner {
                                 info->stored_as),
                     "add it to ignore");
     }
-    QuantizedModule quantized{&module, &scheme, CompressionFormat::kDense, *dtype, source, {}};
+    PlannedModule quantized{&module, &scheme, CompressionFormat::kDense, *dtype, source, {}};
     if (rules_.save_compressed) {
       TRY_ASSIGN(quantized.format, resolve_format(scheme));
     }
@@ -163,7 +163,7 @@ class Planner {
 
 }  // namespace
 
-std::uint64_t QuantizedModule::bytes() const {
+std::uint64_t PlannedModule::bytes() const {
   std::uint64_t total = 0;
   for (const StoredTensor& tensor : stored) total += tensor.bytes();
   return total;

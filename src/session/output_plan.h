@@ -17,7 +17,7 @@
 namespace nibble {
 
 // A module whose weight is quantized.
-struct QuantizedModule {
+struct PlannedModule {
   const ModuleInfo* module = nullptr;
   const QuantizationScheme* scheme = nullptr;
   CompressionFormat format = CompressionFormat::kDense;
@@ -38,7 +38,7 @@ struct CarriedTensor {
 };
 
 struct OutputPlan {
-  std::vector<QuantizedModule> quantized;  // module order
+  std::vector<PlannedModule> quantized;  // module order
   std::vector<CarriedTensor> carried;
   std::vector<std::string> dropped;  // tensors that no loader needs (rotary tables, causal masks)
   // Indices into `quantized` of what must be in memory together: siblings under one global scale, or single

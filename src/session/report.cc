@@ -78,7 +78,7 @@ Json patterns_json(const std::vector<PatternCount>& patterns) {
 
 }  // namespace
 
-ModuleRow make_row(const QuantizedModule& quantized) {
+ModuleRow make_row(const PlannedModule& quantized) {
   return {.name = quantized.module->name,
           .scheme = scheme_label(*quantized.scheme),
           .format = std::string(to_string(quantized.format)),

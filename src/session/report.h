@@ -27,7 +27,7 @@ struct ModuleRow {
     return weights > 0 ? 8.0 * static_cast<double>(bytes) / static_cast<double>(weights) : 0;
   }
 };
-ModuleRow make_row(const QuantizedModule& quantized);
+ModuleRow make_row(const PlannedModule& quantized);
 
 struct RunReport {
   std::string model;
