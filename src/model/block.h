@@ -48,6 +48,8 @@ struct BlockState {
   std::vector<float> shared_gate;   // mixture with a gated shared expert
 };
 
+struct AttentionQuantizers;  // quantized/compressed_linear.h
+
 class Block {
  public:
   static constexpr int kStages = 4;  // q k v; attention output; gate, up, router; down
@@ -63,7 +65,8 @@ class Block {
   void replace(std::unique_ptr<Linear> linear);  // the one of the same name, which must exist
   void add(std::unique_ptr<Linear> linear) { linears_.push_back(std::move(linear)); }
   void add(Norm norm) { norms_.push_back(std::move(norm)); }
-  std::string attention_name;  // "model.layers.3.self_attn"
+  std::string attention_name;                                       // "model.layers.3.self_attn"
+  std::shared_ptr<const AttentionQuantizers> attention_quantizers;  // null: none
 
   BlockState start(const Pass& pass, Matrix hidden) const;
   void run_stage(const Pass& pass, BlockState& state, int stage) const;
@@ -87,6 +90,7 @@ class Block {
   Projected project(const Pass& pass, const Matrix& input) const;
   Projected split_fused(const Pass& pass, const Matrix& fused) const;
   void norm_heads(const Pass& pass, ModuleRole role, std::int64_t heads, Matrix& x) const;
+  void round_states(const Pass& pass, Projected& projected) const;
   void append_to_cache(const Pass& pass, const Projected& projected) const;
   Matrix attend_all(const Pass& pass, const Projected& projected) const;
   std::vector<ExpertRows> route(const Pass& pass, const Matrix& input) const;

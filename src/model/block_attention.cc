@@ -6,6 +6,7 @@
 #include "kernels/rows.h"
 #include "model/apply.h"
 #include "model/block.h"
+#include "model/quantized/compressed_linear.h"
 
 namespace nibble {
 
@@ -166,6 +167,16 @@ Matrix Block::attend_all(const Pass& pass, const Projected& projected) const {
   return out;
 }
 
+void Block::round_states(const Pass& pass, Projected& projected) const {
+  if (attention_quantizers == nullptr) return;
+  const auto round = [&pass](const std::optional<ActivationQuantizer>& quantizer, Matrix& x) {
+    if (quantizer) quantizer->apply(pass.pool(), x.data(), x.rows(), x.cols());
+  };
+  round(attention_quantizers->query, projected.q);
+  round(attention_quantizers->key, projected.k);
+  round(attention_quantizers->value, projected.v);
+}
+
 void Block::run_attention(const Pass& pass, BlockState& state) const {
   Projected projected = project(pass, state.input);
   if (pass.tap != nullptr) {
@@ -174,6 +185,7 @@ void Block::run_attention(const Pass& pass, BlockState& state) const {
                            {projected.k.data(), pass.tokens(), width, pass.mask},
                            {projected.v.data(), pass.tokens(), width, pass.mask});
   }
+  round_states(pass, projected);
   Matrix context = attend_all(pass, projected);
   for (Matrix* used : {&projected.q, &projected.k, &projected.v, &state.input}) pass.give(std::move(*used));
   state.input = std::move(context);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "model/module_tree.h"
+#include "model/quantized/compressed_linear.h"
 
 namespace nibble {
 
@@ -101,9 +102,11 @@ class ModelLoader {
     return copy;
   }
 
+  // A float tensor without quantization parameters beside it.
   bool is_plain(const ModuleInfo& module) const {
     const TensorInfo* tensor = checkpoint_.find(module.weight);
-    return tensor != nullptr && is_float(tensor->dtype) && dtype_bytes(tensor->dtype) >= 2;
+    const bool quantized = checkpoint_.find(module.weight + "_scale") != nullptr;
+    return tensor != nullptr && is_float(tensor->dtype) && dtype_bytes(tensor->dtype) >= 2 && !quantized;
   }
 
   Status load_tokens(const ModuleInfo& embedding, Embedding& out) const {
@@ -190,6 +193,14 @@ Result<std::unique_ptr<Transformer>> Transformer::open(const Context& context, c
   model->options_ = std::move(options);
   TRY_ASSIGN(model->config_, read_checkpoint_config(checkpoint));
   TRY_ASSIGN(model->description_, describe_model(checkpoint));
+  TRY_ASSIGN(OperatorSource source, OperatorSource::open(checkpoint));
+  model->operators_ = std::make_shared<const OperatorSource>(std::move(source));
+  if (!model->options_.linears) {
+    model->options_.linears = [operators = model->operators_](const Context& at, const Checkpoint&,
+                                                              const ModuleInfo& module) {
+      return operators->linear(at, module);
+    };
+  }
   const ModelLoader loader(context, checkpoint, model->config_, model->description_, model->options_);
   TRY_ASSIGN(model->embedding_, loader.embedding());
   TRY_ASSIGN(model->head_, loader.head());
@@ -215,6 +226,7 @@ Result<std::unique_ptr<Block>> Transformer::load_block(const Context& context, i
       block->add(std::move(norm));
     } else if (module.kind == ModuleKind::kAttention) {
       block->attention_name = module.name;
+      TRY_ASSIGN(block->attention_quantizers, operators_->attention(module));
     }
   }
   return block;

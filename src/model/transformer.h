@@ -88,11 +88,13 @@ struct Outputs {
 
 enum class Residency { kWhole, kStream };
 
+class OperatorSource;  // quantized/compressed_linear.h
+
 class Transformer {
  public:
   struct Options {
     Residency residency = Residency::kWhole;
-    LinearFactory linears = load_linear;
+    LinearFactory linears = nullptr;  // empty: dense or compressed operators as the checkpoint says
   };
   // `checkpoint` must outlive the model.
   static Result<std::unique_ptr<Transformer>> open(const Context& context, const Checkpoint& checkpoint,
@@ -137,6 +139,7 @@ class Transformer {
 
   const Checkpoint* checkpoint_ = nullptr;
   Options options_;
+  std::shared_ptr<const OperatorSource> operators_;
   ModelConfig config_;
   ModelDescription description_;
   std::unique_ptr<Embedding> embedding_;

@@ -105,6 +105,39 @@ std::string test_name(const ::testing::TestParamInfo<std::filesystem::path>& inf
 
 INSTANTIATE_TEST_SUITE_P(Goldens, ForwardTest, ::testing::ValuesIn(golden_models()), test_name);
 
+// Older files and files of the bare model name tensors otherwise; the outputs are the same bytes.
+TEST(OldNamesTest, GiveTheSameOutputs) {
+  using Renames = std::vector<std::pair<std::string, std::string>>;
+  const std::map<std::string, Renames> cases = {
+      {"gpt2", {{"transformer.", ""}}},
+      {"bert-qa", {{"LayerNorm.weight", "LayerNorm.gamma"}, {"LayerNorm.bias", "LayerNorm.beta"}}},
+      {"opt", {{"model.decoder.", "decoder."}}},
+      {"mixtral",
+       {{"block_sparse_moe", "mlp"},
+        {".w1.", ".gate_proj."},
+        {".w2.", ".down_proj."},
+        {".w3.", ".up_proj."}}},
+      {"gpt_neox", {{"embed_out", "lm_head"}}},
+      {"gemma3-wrapper", {{"model.language_model.", "language_model.model."}}},
+      {"bert-bare",
+       {{"encoder.", "bert.encoder."}, {"embeddings.", "bert.embeddings."}, {"pooler.", "bert.pooler."}}},
+  };
+  for (const auto& [name, renames] : cases) {
+    SCOPED_TRACE(name);
+    TestContext test;
+    const auto checkpoint = open_checkpoint(golden_model(name));
+    FakeCheckpoint renamed(open_checkpoint(golden_model(name)));
+    for (const auto& [from, to] : renames) renamed.rename(from, to);
+    const Batch batch = Golden(golden_model(name)).batch();
+    auto a = Transformer::open(test.context, *checkpoint);
+    auto b = Transformer::open(test.context, renamed);
+    ASSERT_TRUE(b.ok()) << b.error().message();
+    EXPECT_TRUE((*b)->description().unused_tensors.empty() || name == "gemma3-wrapper");
+    EXPECT_TRUE(std::ranges::equal((*a)->outputs(test.context, batch)->last_hidden.values(),
+                                   (*b)->outputs(test.context, batch)->last_hidden.values()));
+  }
+}
+
 TEST(NegativeLogLikelihoodTest, EqualsTheGoldenLossAndSkipsNegativeTargets) {
   TestContext test;
   for (const char* name : {"llama", "gemma", "opt", "gpt2", "qwen3", "opt-postnorm", "gemma2"}) {

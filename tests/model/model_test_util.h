@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -99,6 +100,17 @@ class FakeCheckpoint final : public Checkpoint {
     std::erase_if(tensors_, [&](const TensorInfo& tensor) { return tensor.name == name; });
   }
 
+  // Replaces `from` in every tensor name that holds it.
+  void rename(const std::string& from, const std::string& to) {
+    for (TensorInfo& tensor : tensors_) {
+      const std::string old = tensor.name;
+      const auto at = old.find(from);
+      if (at == std::string::npos) continue;
+      tensor.name.replace(at, from.size(), to);
+      original_[tensor.name] = original(old);
+    }
+  }
+
   const std::filesystem::path& path() const override { return base_->path(); }
   const Json& config() const override { return config_; }
   const std::vector<TensorInfo>& tensors() const override { return tensors_; }
@@ -108,14 +120,20 @@ class FakeCheckpoint final : public Checkpoint {
     }
     return nullptr;
   }
-  Result<Tensor> load(std::string_view name) const override { return base_->load(name); }
-  void release(std::string_view name) const override { base_->release(name); }
+  Result<Tensor> load(std::string_view name) const override { return base_->load(original(name)); }
+  void release(std::string_view name) const override { base_->release(original(name)); }
   std::vector<std::filesystem::path> companion_files() const override { return base_->companion_files(); }
 
  private:
+  std::string original(std::string_view name) const {
+    const auto found = original_.find(std::string(name));
+    return found == original_.end() ? std::string(name) : found->second;
+  }
+
   std::unique_ptr<Checkpoint> base_;
   Json config_;
   std::vector<TensorInfo> tensors_;
+  std::map<std::string, std::string> original_;
 };
 
 }  // namespace nibble
