@@ -55,6 +55,8 @@ struct GgufTypeInfo {
   std::int64_t block_size;  // elements; rows are a multiple of it
   std::int64_t block_bytes;
   void (*decode)(const std::byte* blocks, std::int64_t count, float* out);
+  // Null for types that nibble reads but does not write.
+  void (*encode)(const float* row, std::int64_t count, const float* importance, std::byte* blocks);
 
   double bits_per_weight() const {
     return 8.0 * static_cast<double>(block_bytes) / static_cast<double>(block_size);
@@ -73,5 +75,11 @@ Result<std::uint64_t> gguf_bytes(const GgufTypeInfo& type, std::uint64_t element
 // Decodes out.size() elements (whole blocks). `bytes` holds exactly those blocks, at any alignment. Integers
 // beyond 2^24 and F64 are rounded to the nearest float.
 void decode_gguf_rows(GgufType type, std::span<const std::byte> bytes, std::span<float> out);
+
+// Encodes one row (whole blocks) to out.size() bytes, byte for byte as ggml does. `importance` is empty or
+// has the mean of x^2 for every column; types without a use for it ignore it. The type must have an encoder;
+// values are finite.
+void encode_gguf_row(GgufType type, std::span<const float> row, std::span<const float> importance,
+                     std::span<std::byte> out);
 
 }  // namespace nibble
