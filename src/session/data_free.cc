@@ -3,13 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <mutex>
 
 namespace nibble {
 namespace {
 
-// What all units in work may take together.
-constexpr std::uint64_t kWorkBytes = std::uint64_t{512} << 20;
+// What all units in work may take together, unless the memory budget is smaller.
+constexpr std::uint64_t kWorkBytes = std::uint64_t{256} << 20;
 
 // Tensors are copied in parts, so that a large embedding does not become resident as a whole.
 constexpr std::size_t kCopyPart = std::size_t{8} << 20;
@@ -24,18 +25,17 @@ class Run {
   }
 
   Status run() {
-    std::vector<std::size_t> small;
-    const std::uint64_t limit = side_by_side_limit(context_.pool.size());
-    for (std::size_t i = 0; i < run_.plan.units.size(); ++i) {
-      if (unit_bytes(run_.checkpoint, run_.plan, run_.plan.units[i]) <= limit) {
-        small.push_back(i);
-      } else {
-        do_unit(i);
-      }
+    const auto unit_size = [&](std::size_t i) {
+      return unit_bytes(run_.checkpoint, run_.plan, run_.plan.units[i]);
+    };
+    work_through(run_.plan.units.size(), unit_size, [&](std::size_t i) { do_unit(i); });
+    if (run_.writer) {
+      const auto carried_size = [&](std::size_t i) {
+        return static_cast<std::uint64_t>(bytes_of(run_.plan.carried[i]));
+      };
+      work_through(run_.plan.carried.size(), carried_size,
+                   [&](std::size_t i) { do_carried(run_.plan.carried[i]); });
     }
-    side_by_side(small.size(), [&](std::size_t i) { do_unit(small[i]); });
-    if (run_.writer)
-      side_by_side(run_.plan.carried.size(), [&](std::size_t i) { do_carried(run_.plan.carried[i]); });
     if (error_) return *error_;
     return {};
   }
@@ -46,12 +46,22 @@ class Run {
     return run_.writer && info ? static_cast<double>(info->stored_bytes) : 0;
   }
 
-  template <class Body>
-  void side_by_side(std::size_t count, Body body) {
-    context_.pool.parallel_for(static_cast<std::int64_t>(count), 1,
+  // Large items one after the other, each with all threads; then small ones side by side.
+  template <class Size, class Body>
+  void work_through(std::size_t count, Size size, Body body) {
+    const std::uint64_t limit = side_by_side_limit(run_.memory_budget, context_.pool.size());
+    std::vector<std::size_t> small;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (size(i) <= limit) {
+        small.push_back(i);
+      } else {
+        body(i);
+      }
+    }
+    context_.pool.parallel_for(static_cast<std::int64_t>(small.size()), 1,
                                [&](std::int64_t first, std::int64_t last) {
                                  for (std::int64_t i = first; i < last; ++i)
-                                   body(static_cast<std::size_t>(i));
+                                   body(small[static_cast<std::size_t>(i)]);
                                });
   }
 
@@ -172,8 +182,9 @@ class Run {
 
 }  // namespace
 
-std::uint64_t side_by_side_limit(int threads) {
-  return kWorkBytes / static_cast<std::uint64_t>(threads);
+std::uint64_t side_by_side_limit(std::uint64_t memory_budget, int threads) {
+  const std::uint64_t bytes = memory_budget == 0 ? kWorkBytes : std::min(kWorkBytes, memory_budget / 2);
+  return bytes / static_cast<std::uint64_t>(threads);
 }
 
 std::uint64_t unit_bytes(const Checkpoint& checkpoint, const OutputPlan& plan,

@@ -18,6 +18,7 @@ struct DataFreeRun {
   const OutputPlan& plan;
   const Lifecycle& lifecycle;
   ShardedWriter* writer = nullptr;  // null: nothing is written, the report is all
+  std::uint64_t memory_budget = 0;  // bytes; 0: none is set
 };
 
 // `rows` are those of plan.quantized; each gets the changes of its module. Stops between units with
@@ -28,6 +29,6 @@ Status run_data_free(const DataFreeRun& run, std::vector<ModuleRow>& rows, Conte
 std::uint64_t unit_bytes(const Checkpoint& checkpoint, const OutputPlan& plan,
                          const std::vector<std::size_t>& unit);
 // Units of at most this many bytes run side by side on `threads` threads.
-std::uint64_t side_by_side_limit(int threads);
+std::uint64_t side_by_side_limit(std::uint64_t memory_budget, int threads);
 
 }  // namespace nibble

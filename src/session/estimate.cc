@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "session/estimate.h"
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
+
 #include <cmath>
 
 #include "session/data_free.h"
@@ -18,54 +20,76 @@ constexpr double kCopyBytesPerSecond = 1.0e9;
 constexpr std::int64_t kSampleRows = 64;
 constexpr std::int64_t kSampleCols = 2048;
 
-// Units are taken side by side up to a limit; a larger one is alone.
-std::uint64_t peak_memory(const Checkpoint& checkpoint, const OutputPlan& plan, int threads) {
-  const std::uint64_t limit = side_by_side_limit(threads);
-  std::vector<std::uint64_t> small;
-  std::uint64_t largest = 0;
-  for (const auto& unit : plan.units) {
-    const std::uint64_t bytes = unit_bytes(checkpoint, plan, unit);
-    if (bytes <= limit) small.push_back(bytes);
-    largest = std::max(largest, bytes);
-  }
-  std::sort(small.rbegin(), small.rend());
+// Small items are taken side by side, one a thread; a larger one is alone.
+std::uint64_t most_in_work(std::vector<std::uint64_t> sizes, std::uint64_t limit, int threads) {
+  std::sort(sizes.rbegin(), sizes.rend());
   std::uint64_t together = 0;
-  for (std::size_t i = 0; i < small.size() && i < static_cast<std::size_t>(threads); ++i)
-    together += small[i];
-  std::uint64_t copied = 0;
-  for (const CarriedTensor& tensor : plan.carried) {
-    if (const TensorInfo* info = checkpoint.find(tensor.source))
-      copied = std::max(copied, info->stored_bytes);
+  int taken = 0;
+  for (const std::uint64_t size : sizes) {
+    if (size <= limit && taken++ < threads) together += size;
   }
-  return kFixedMemory + std::max({together, largest, copied});
+  return sizes.empty() ? 0 : std::max(together, sizes.front());
 }
 
-// Seconds a weight of this module takes on one thread: a small matrix of the same scheme, rounded once.
-double seconds_per_weight(const PlannedModule& quantized, ThreadPool& pool) {
-  QuantizationArgs args = *quantized.scheme->weights;
+// Mapped pages, a decoded copy where the file holds blocks, and a converted one where the type changes.
+std::uint64_t carried_bytes(const TensorInfo& info, DType target) {
+  const auto elements = static_cast<std::uint64_t>(element_count(info.shape));
+  const bool is_view = dtype_from_safetensors(info.stored_as) == info.dtype;
+  return info.stored_bytes + (is_view ? 0 : elements * dtype_bytes(info.dtype)) +
+         (info.dtype == target ? 0 : elements * dtype_bytes(target));
+}
+
+std::uint64_t peak_memory(const Checkpoint& checkpoint, const OutputPlan& plan, std::uint64_t budget,
+                          int threads) {
+  std::vector<std::uint64_t> units;
+  for (const auto& unit : plan.units) units.push_back(unit_bytes(checkpoint, plan, unit));
+  std::vector<std::uint64_t> carried;
+  for (const CarriedTensor& tensor : plan.carried) {
+    if (const TensorInfo* info = checkpoint.find(tensor.source)) {
+      carried.push_back(carried_bytes(*info, tensor.dtype));
+    }
+  }
+  const std::uint64_t limit = side_by_side_limit(budget, threads);
+  const std::uint64_t working = std::max(most_in_work(std::move(units), limit, threads),
+                                         most_in_work(std::move(carried), limit, threads));
+  return kFixedMemory + working + working / 4;  // a quarter: what the allocator keeps
+}
+
+// CPU seconds of this thread: what other processes do must not change the estimate.
+double cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// CPU seconds of rounding one weight of this module: a small matrix of the same scheme, the better of two
+// runs.
+double seconds_per_weight(const PlannedModule& quantized) {
+  ThreadPool one(1);
   std::vector<float> values(kSampleRows * kSampleCols);
   for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i) * 0.37F);
   const Tensor sample = Tensor::from_f32(quantized.dtype, {kSampleRows, kSampleCols}, values);
-  double best = 1e9;
+  double best = 1;
   for (int repeat = 0; repeat < 2; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
-    const auto rounded = CompressedWeight::round_to_nearest(pool, sample, args, quantized.format);
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    if (rounded.ok()) best = std::min(best, elapsed.count());
+    const double start = cpu_seconds();
+    const auto rounded =
+        CompressedWeight::round_to_nearest(one, sample, *quantized.scheme->weights, quantized.format);
+    if (rounded.ok()) best = std::min(best, cpu_seconds() - start);
   }
   return best / static_cast<double>(values.size());
 }
 
 }  // namespace
 
-Estimate estimate_data_free(const Checkpoint& checkpoint, const OutputPlan& plan, ThreadPool& pool) {
+Estimate estimate_data_free(const Checkpoint& checkpoint, const OutputPlan& plan, std::uint64_t memory_budget,
+                            ThreadPool& pool) {
   Estimate estimate;
-  estimate.peak_memory_bytes = peak_memory(checkpoint, plan, pool.size());
+  estimate.peak_memory_bytes = peak_memory(checkpoint, plan, memory_budget, pool.size());
   const QuantizationScheme* measured = nullptr;
   double rate = 0;
   double moved = static_cast<double>(plan.files.exact_bytes());
   for (const PlannedModule& quantized : plan.quantized) {
-    if (quantized.scheme != measured) rate = seconds_per_weight(quantized, pool);
+    if (quantized.scheme != measured) rate = seconds_per_weight(quantized) / pool.size();
     measured = quantized.scheme;
     estimate.seconds += rate * static_cast<double>(quantized.weights());
     if (const TensorInfo* info = checkpoint.find(quantized.source))

@@ -6,6 +6,7 @@
 
 namespace nibble {
 
-Estimate estimate_data_free(const Checkpoint& checkpoint, const OutputPlan& plan, ThreadPool& pool);
+Estimate estimate_data_free(const Checkpoint& checkpoint, const OutputPlan& plan, std::uint64_t memory_budget,
+                            ThreadPool& pool);
 
 }  // namespace nibble

@@ -183,7 +183,15 @@ Status Job::plan_files(Context& context) {
     report_.carried_bytes += output_.files.slots()[index].bytes;
   }
   TRY_ASSIGN(report_.recipe, recipe_text());
-  estimate_ = estimate_data_free(*checkpoint_, output_, context.pool);
+  if (!options_.memory_budget.empty()) {
+    TRY_ASSIGN(memory_budget_, parse_byte_size(options_.memory_budget));
+  }
+  estimate_ = estimate_data_free(*checkpoint_, output_, memory_budget_, context.pool);
+  if (memory_budget_ > 0 && estimate_.peak_memory_bytes > memory_budget_) {
+    warn(context,
+         fmt::format("the largest module needs about {}, more than the memory budget of {}",
+                     format_byte_size(estimate_.peak_memory_bytes), format_byte_size(memory_budget_)));
+  }
   return {};
 }
 
@@ -236,7 +244,8 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
   }
   context.events.phase("quantize");
   TRY(lifecycle_->start(state_));
-  TRY(run_data_free({*checkpoint_, output_, *lifecycle_, writer.get()}, report_.modules, context));
+  TRY(run_data_free({*checkpoint_, output_, *lifecycle_, writer.get(), memory_budget_}, report_.modules,
+                    context));
   TRY(lifecycle_->end(state_));
   TRY(lifecycle_->finalize(state_));
   report_.phases.emplace_back("quantize", timer.lap());

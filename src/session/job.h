@@ -53,6 +53,7 @@ class Job {
   OutputPlan output_;
   SourceCard card_;
   Estimate estimate_;
+  std::uint64_t memory_budget_ = 0;  // 0: none is set
   RunReport report_;
 };
 
