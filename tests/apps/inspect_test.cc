@@ -90,6 +90,9 @@ struct BadModel {
   int code;
   std::string message;
 };
+void PrintTo(const BadModel& entry, std::ostream* out) {
+  *out << entry.name;
+}
 
 class InspectRefuses : public testing::TestWithParam<BadModel> {};
 

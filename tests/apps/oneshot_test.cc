@@ -115,6 +115,9 @@ struct Refusal {
   int code;
   std::string message;
 };
+void PrintTo(const Refusal& entry, std::ostream* out) {
+  *out << entry.name;
+}
 
 class OneshotRefuses : public testing::TestWithParam<Refusal> {};
 

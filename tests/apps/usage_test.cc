@@ -19,6 +19,9 @@ struct UsageCase {
   int code;
   std::string message;  // part of stderr
 };
+void PrintTo(const UsageCase& entry, std::ostream* out) {
+  *out << entry.name;
+}
 
 class UsageError : public testing::TestWithParam<UsageCase> {};
 

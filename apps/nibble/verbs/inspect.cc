@@ -9,10 +9,12 @@
 #include "base/suggest.h"
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/gguf.h"
+#include "checkpoint/quantized_checkpoint.h"
 #include "format.h"
 #include "model/modules.h"
 #include "model_tree.h"
 #include "program.h"
+#include "scheme_text.h"
 #include "verbs/verbs.h"
 
 namespace nibble::app {
@@ -20,6 +22,15 @@ namespace {
 
 std::string shape_text(const Shape& shape) {
   return shape.empty() ? "scalar" : to_string(shape);
+}
+
+QuantizationLabels labels_of(const QuantizationScheme& scheme) {
+  const auto label = [](const std::optional<QuantizationArgs>& args) {
+    return args ? args_summary(*args) : std::string();
+  };
+  return {.weights = label(scheme.weights),
+          .activations = label(scheme.input_activations),
+          .outputs = label(scheme.output_activations)};
 }
 
 class Inspect final : public Verb {
@@ -114,7 +125,11 @@ class Inspect final : public Verb {
 
   Status show_tree(Program& program) {
     TRY_ASSIGN(const ModelDescription model, describe_model(*checkpoint_));
-    const Json tree = model_tree(model, [](const ModuleInfo&) { return QuantizationLabels{}; });
+    TRY_ASSIGN(const std::unique_ptr<QuantizedCheckpoint> quantized, QuantizedCheckpoint::open(*checkpoint_));
+    const Json tree = model_tree(model, [&](const ModuleInfo& module) {
+      const QuantizedModule* stored = quantized ? quantized->find(module.disk_name) : nullptr;
+      return stored == nullptr ? QuantizationLabels{} : labels_of(quantized->scheme(*stored));
+    });
     return program.print(tree, tree_text(tree));
   }
 

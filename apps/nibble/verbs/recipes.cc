@@ -8,6 +8,7 @@
 #include "format.h"
 #include "modify/modifier_config.h"
 #include "program.h"
+#include "scheme_text.h"
 #include "session/recipe.h"
 #include "session/recipe_shortcuts.h"
 #include "session/yaml.h"
@@ -15,22 +16,6 @@
 
 namespace nibble::app {
 namespace {
-
-// "int4 group 128; activations float8 token dynamic"
-std::string scheme_summary(const QuantizationScheme& scheme) {
-  const auto summary = [](const QuantizationArgs& args) {
-    std::string text = fmt::format("{}{} {}", to_string(args.type), args.num_bits,
-                                   args.strategy ? to_string(*args.strategy) : "tensor");
-    if (args.group_size && *args.group_size > 0) text += fmt::format(" {}", *args.group_size);
-    if (!args.symmetric) text += " asymmetric";
-    if (args.dynamic == Dynamic::kTrue) text += " dynamic";
-    if (args.dynamic == Dynamic::kLocal) text += " local";
-    return text;
-  };
-  std::string text = scheme.weights ? summary(*scheme.weights) : std::string("weights stay");
-  if (scheme.input_activations) text += "; activations " + summary(*scheme.input_activations);
-  return text;
-}
 
 // Presets, methods and modifiers.
 Json catalogue() {
