@@ -50,8 +50,8 @@ inline std::uint16_t f32_to_bf16(float value) {
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// Widening is exact: shifting the fields into fp32 position and multiplying by a power of two rebases the exponent
-// and normalises subnormals in one step.
+// Widening is exact: shifting the fields into fp32 position and multiplying by a power of two rebases the
+// exponent and normalises subnormals in one step.
 inline float f16_to_f32(std::uint16_t bits) {
   const std::uint32_t sign = std::uint32_t{bits & 0x8000u} << 16;
   const std::uint32_t magnitude = std::uint32_t{bits & 0x7fffu} << 13;
@@ -60,7 +60,8 @@ inline float f16_to_f32(std::uint16_t bits) {
   return std::bit_cast<float>(sign | (special ? 0x7f800000u | magnitude : value));
 }
 
-// Adding 0.5 lines the subnormal steps (2^-24) up with the last bit of the sum: the addition does the rounding.
+// Adding 0.5 lines the subnormal steps (2^-24) up with the last bit of the sum: the addition does the
+// rounding.
 inline std::uint16_t f32_to_f16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   const std::uint32_t sign = (bits >> 16) & 0x8000u;
@@ -78,8 +79,8 @@ inline std::uint16_t f32_to_f16(float value) {
   return static_cast<std::uint16_t>(sign | code);
 }
 
-// E4M3 "fn": bias 7, largest 448, no infinity, NaN = 0x7f / 0xff. Values beyond 448 become NaN as in torch's cast;
-// quantizers clamp first.
+// E4M3 "fn": bias 7, largest 448, no infinity, NaN = 0x7f / 0xff. Values beyond 448 become NaN as in torch's
+// cast; quantizers clamp first.
 inline float f8e4m3_to_f32(std::uint8_t bits) {
   const std::uint32_t sign = std::uint32_t{bits & 0x80u} << 24;
   const std::uint32_t magnitude = std::uint32_t{bits & 0x7fu} << 20;
