@@ -31,6 +31,7 @@ void copy_lane(const LaneScales& from, LaneScales& to, std::size_t lane) {
 
 // Puts lane `lane` of `entry` into the sorted finalists, if it is good enough and not there already.
 void insert_lane(std::vector<LaneScales>& best, const LaneScales& entry, std::size_t lane) {
+  if (!(entry.loss[lane] < best.back().loss[lane])) return;
   for (const LaneScales& other : best) {
     if (other.stored[lane] == entry.stored[lane] && other.zero[lane] == entry.zero[lane] &&
         std::isfinite(other.loss[lane])) {

@@ -10,7 +10,7 @@
 
 namespace nibble::solver {
 
-inline constexpr int kLanes = 16;
+inline constexpr int kLanes = 32;
 
 // The numbers a code may be, in units of the scale. An integer grid is a float grid of constant step 1.
 struct CodeGrid {
