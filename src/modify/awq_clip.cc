@@ -34,32 +34,17 @@ class GroupClip {
   }
 
  private:
-  struct RowScale {
-    float stored, scale, zero;
-  };
-
-  RowScale row_scale(std::int64_t row, float share) const {
+  solver::UnitScale row_scale(std::int64_t row, float share) const {
     float low = 0, high = 0;
     for (std::int64_t c = first_; c < first_ + count_; ++c) {
       low = std::min(low, weight_.at(row, c));
       high = std::max(high, weight_.at(row, c));
     }
-    low *= share;
-    high *= share;
-    const float span = grid_.codes.highest - grid_.codes.lowest;
-    RowScale result{};
-    result.stored =
-        grid_.storage.stored(grid_.symmetric ? std::max(-low, high) / (span / 2) : (high - low) / span);
-    result.scale = grid_.storage.effective_of_stored(result.stored);
-    if (!grid_.symmetric) {
-      result.zero = std::clamp(std::nearbyint(grid_.codes.lowest - low / result.scale), grid_.codes.lowest,
-                               grid_.codes.highest);
-    }
-    return result;
+    return solver::scale_for_range(grid_, low * share, high * share);
   }
 
   void try_share(float share, std::int64_t unit, QuantParams& params) {
-    std::vector<RowScale> scales;
+    std::vector<solver::UnitScale> scales;
     for (std::int64_t r = 0; r < weight_.rows(); ++r) {
       scales.push_back(row_scale(r, share));
       for (std::int64_t c = 0; c < count_; ++c) {

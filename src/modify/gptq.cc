@@ -34,18 +34,25 @@ Result<QuantParams> start_params(ThreadPool& pool, const Matrix& weight, const M
   return solver::search_static(pool, weight, importance, solver::search_options(grid, 1, false), grid);
 }
 
+// Checks the input and fills what rounding and GPTQ have in common.
+Result<solver::SweepPlan> make_plan(const Matrix& weight, const Hessian& hessian,
+                                    const QuantizationArgs& args, const GptqOptions& options) {
+  TRY(solver::check_layer(weight, hessian.values));
+  solver::SweepPlan plan;
+  plan.block_size = options.block_size;
+  plan.keep = options.keep;
+  TRY_ASSIGN(plan.grid, solver::layer_grid(args, weight.rows(), weight.cols(), options.model_dtype,
+                                           options.global_scale));
+  return plan;
+}
+
 }  // namespace
 
 Result<GptqResult> gptq(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
                         const QuantizationArgs& args, const GptqOptions& options) {
-  TRY(solver::check_layer(weight, hessian.values));
-  solver::SweepPlan plan;
-  TRY_ASSIGN(plan.grid, solver::layer_grid(args, weight.rows(), weight.cols(), options.model_dtype,
-                                           options.global_scale));
+  TRY_ASSIGN(solver::SweepPlan plan, make_plan(weight, hessian, args, options));
   Matrix metric = solver::without_dead(hessian.values, 1.0, 0.0);
   plan.order = column_order(metric, plan.grid.units, options.order);
-  plan.block_size = options.block_size;
-  plan.keep = options.keep;
   TRY_ASSIGN(const solver::InverseFactor factor,
              solver::inverse_factor(pool, metric, plan.order, options.dampening_frac));
   plan.u = &factor.u;
@@ -71,12 +78,8 @@ Result<GptqResult> gptq(ThreadPool& pool, const Matrix& weight, const Hessian& h
 
 Result<GptqResult> round_to_nearest(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
                                     const QuantizationArgs& args, const GptqOptions& options) {
-  TRY(solver::check_layer(weight, hessian.values));
-  solver::SweepPlan plan;
-  TRY_ASSIGN(plan.grid, solver::layer_grid(args, weight.rows(), weight.cols(), options.model_dtype,
-                                           options.global_scale));
+  TRY_ASSIGN(solver::SweepPlan plan, make_plan(weight, hessian, args, options));
   plan.order = solver::natural_order(weight.cols());
-  plan.keep = options.keep;
   // With U = I nothing is pushed on: the sweep is plain rounding.
   Matrix identity(weight.cols(), weight.cols());
   for (std::int64_t c = 0; c < weight.cols(); ++c) identity.at(c, c) = 1;

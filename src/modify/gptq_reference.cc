@@ -12,13 +12,6 @@
 namespace nibble {
 namespace {
 
-Matrix zero_dead_columns(Matrix result, const Matrix& hessian) {
-  for (const std::int32_t column : solver::dead_columns(hessian)) {
-    for (std::int64_t r = 0; r < result.rows(); ++r) result.at(r, column) = 0;
-  }
-  return result;
-}
-
 // The reference applies act-order to every strategy whose units are groups; `group` elsewhere means none.
 bool regroups(const QuantizationArgs& args) {
   return args.actorder == ActOrder::kGroup && args.group_size.has_value() && *args.group_size > 0;
@@ -53,7 +46,7 @@ Result<GptqResult> gptq_reference(ThreadPool& pool, const Matrix& weight, const 
   // The reference orders columns before it gives dead ones a diagonal of 1.
   const std::vector<std::int32_t> by_diagonal = solver::diagonal_order(hessian.values);
   const Matrix metric = solver::without_dead(hessian.values, hessian.reference_scale(), 1.0);
-  Matrix live = zero_dead_columns(weight, hessian.values);
+  Matrix live = solver::zero_dead_columns(weight, hessian.values);
   if (!regroups(args)) {
     const bool ordered = args.actorder == ActOrder::kWeight;
     return sweep_in_order(pool, live, metric, ordered ? by_diagonal : solver::natural_order(weight.cols()),

@@ -32,13 +32,6 @@ Status check_request(const Matrix& weight, const Hessian& hessian, const SparseG
                      "raise `sparsity`, or leave out preserve_sparsity_mask");
 }
 
-Matrix zero_dead_columns(Matrix weight, const Matrix& hessian) {
-  for (const std::int32_t column : solver::dead_columns(hessian)) {
-    for (std::int64_t r = 0; r < weight.rows(); ++r) weight.at(r, column) = 0;
-  }
-  return weight;
-}
-
 // The recursion's mask and weights as a start, and ADMM from there.
 Result<solver::SparseLayer> find_mask(ThreadPool& pool, const Matrix& weight, const Matrix& plain,
                                       const Matrix& metric, const Matrix* allowed,
@@ -73,7 +66,7 @@ Result<SparsityResult> sparsegpt_reference(ThreadPool& pool, const Matrix& weigh
                                                         .block_size = options.block_size,
                                                         .as_reference = true,
                                                         .allowed = allowed.empty() ? nullptr : &allowed},
-                                                       zero_dead_columns(weight, hessian.values));
+                                                       solver::zero_dead_columns(weight, hessian.values));
   return SparsityResult{.weight = std::move(swept.weight),
                         .keep = std::move(swept.keep),
                         .loss = swept.loss / 2,
@@ -87,7 +80,7 @@ Result<SparsityResult> prune(ThreadPool& pool, const Matrix& weight, const Hessi
   Matrix metric = plain;
   const double lambda = solver::damping_lambda(plain, options.dampening_frac);
   for (std::int64_t c = 0; c < metric.rows(); ++c) metric.at(c, c) += static_cast<float>(lambda);
-  const Matrix target = zero_dead_columns(weight, hessian.values);
+  const Matrix target = solver::zero_dead_columns(weight, hessian.values);
   const Matrix allowed = options.preserve_sparsity_mask ? nonzero_mask(weight) : Matrix();
   SparsityResult result;
   if (options.mask != nullptr) {

@@ -39,6 +39,13 @@ std::vector<std::int32_t> dead_columns(const Matrix& hessian) {
   return dead;
 }
 
+Matrix zero_dead_columns(Matrix weight, const Matrix& hessian) {
+  for (const std::int32_t column : dead_columns(hessian)) {
+    for (std::int64_t r = 0; r < weight.rows(); ++r) weight.at(r, column) = 0;
+  }
+  return weight;
+}
+
 Matrix without_dead(const Matrix& hessian, double scale, double dead_value) {
   Matrix result = hessian;
   if (scale != 1) {

@@ -30,6 +30,9 @@ struct InverseFactor {
 // Channels that were 0 on all calibration tokens.
 std::vector<std::int32_t> dead_columns(const Matrix& hessian);
 
+// `weight` with 0 in the dead channels of the Hessian.
+Matrix zero_dead_columns(Matrix weight, const Matrix& hessian);
+
 // The Hessian, times `scale`, with `dead_value` on the diagonal of dead channels. dead_value = 0: the mean of
 // the diagonal of the others (1 when there are none).
 Matrix without_dead(const Matrix& hessian, double scale, double dead_value);

@@ -137,4 +137,16 @@ Result<LayerGrid> layer_grid(const QuantizationArgs& args, std::int64_t rows, st
                    .symmetric = args.symmetric};
 }
 
+UnitScale scale_for_range(const LayerGrid& grid, float low, float high) {
+  const float span = grid.codes.highest - grid.codes.lowest;
+  UnitScale unit;
+  unit.stored = grid.storage.stored(grid.symmetric ? std::max(-low, high) / (span / 2) : (high - low) / span);
+  unit.scale = grid.storage.effective_of_stored(unit.stored);
+  if (!grid.symmetric) {
+    unit.zero = std::clamp(std::nearbyint(grid.codes.lowest - low / unit.scale), grid.codes.lowest,
+                           grid.codes.highest);
+  }
+  return unit;
+}
+
 }  // namespace nibble::solver

@@ -76,5 +76,13 @@ struct LayerGrid {
 Result<LayerGrid> layer_grid(const QuantizationArgs& args, std::int64_t rows, std::int64_t cols,
                              DType model_dtype, float global_scale);
 
+// Scale and zero point whose grid covers [low, high] (low <= 0 <= high), as they are stored.
+struct UnitScale {
+  float stored = 1;  // as QuantParams::scale holds it
+  float scale = 1;   // effective
+  float zero = 0;
+};
+UnitScale scale_for_range(const LayerGrid& grid, float low, float high);
+
 }  // namespace solver
 }  // namespace nibble

@@ -87,19 +87,12 @@ ScaleSearch::ScaleSearch(const ScaleSearchOptions& options, const LayerGrid& gri
 LaneScales ScaleSearch::candidate(const Range& range, bool negative, const std::array<float, kLanes>& min,
                                   const std::array<float, kLanes>& max) const {
   LaneScales result;
+  const float sign = negative ? -1.0f : 1.0f;
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    const float low = min[lane] * range.low;
-    const float high = max[lane] * range.high;
-    if (grid_.symmetric) {
-      const float wanted = std::max(-low, high) / ((grid_.codes.highest - grid_.codes.lowest) / 2);
-      result.stored[lane] = grid_.storage.stored(wanted) * (negative ? -1.0f : 1.0f);
-      result.scale[lane] = grid_.storage.effective_of_stored(result.stored[lane]);
-      continue;
-    }
-    result.stored[lane] = grid_.storage.stored((high - low) / (grid_.codes.highest - grid_.codes.lowest));
-    result.scale[lane] = grid_.storage.effective_of_stored(result.stored[lane]);
-    const float zero = std::nearbyint(grid_.codes.lowest - low / result.scale[lane]);
-    result.zero[lane] = std::clamp(zero, grid_.codes.lowest, grid_.codes.highest);
+    const UnitScale unit = scale_for_range(grid_, min[lane] * range.low, max[lane] * range.high);
+    result.stored[lane] = sign * unit.stored;
+    result.scale[lane] = sign * unit.scale;
+    result.zero[lane] = unit.zero;
   }
   return result;
 }

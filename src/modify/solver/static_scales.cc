@@ -17,22 +17,6 @@ QuantParams empty_params(const LayerGrid& grid) {
   return params;
 }
 
-struct UnitScale {
-  float stored = 1, scale = 1, zero = 0;
-};
-
-UnitScale scale_for_range(const LayerGrid& grid, float low, float high) {
-  const float span = grid.codes.highest - grid.codes.lowest;
-  UnitScale unit;
-  unit.stored = grid.storage.stored(grid.symmetric ? std::max(-low, high) / (span / 2) : (high - low) / span);
-  unit.scale = grid.storage.effective_of_stored(unit.stored);
-  if (!grid.symmetric) {
-    unit.zero = std::clamp(std::nearbyint(grid.codes.lowest - low / unit.scale), grid.codes.lowest,
-                           grid.codes.highest);
-  }
-  return unit;
-}
-
 struct UnitBlock {
   std::int64_t first_row, rows, first_col, cols;
   float low = 0, high = 0;
