@@ -83,12 +83,6 @@ std::uint8_t code_of(float value, int top) {
 
 }  // namespace
 
-int nearest(float value) {
-  constexpr float kBound = 4194303.0f;
-  if (std::isnan(value)) return 0;
-  return static_cast<int>(std::nearbyint(std::clamp(value, -kBound, kBound)));
-}
-
 ScaleAndMin fit_scale_min(const MinSearch& search, std::span<const float> x, std::span<const float> weights,
                           std::uint8_t* codes) {
   float min = x[0];

@@ -9,8 +9,13 @@
 
 namespace nibble::gguf {
 
-// Half to even, for any float: NaN is 0, and what lies beyond +-2^22 is taken as +-2^22.
-int nearest(float value);
+// Half to even: adding 1.5 * 2^23 leaves no bits below one. What lies beyond +-2^22 is taken as +-2^22, NaN as -2^22.
+inline int nearest(float value) {
+  constexpr float kBound = 4194303.0f;
+  value = value > -kBound ? value : -kBound;
+  value = value < kBound ? value : kBound;
+  return static_cast<int>((value + 12582912.0f) - 12582912.0f);
+}
 
 struct ScaleAndMin {
   float scale;
