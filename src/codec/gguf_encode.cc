@@ -3,12 +3,12 @@
 #include "codec/gguf_encode.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <vector>
 
 #include "codec/gguf_blocks.h"
-#include "codec/gguf_fits.h"
 #include "codec/gguf_grids.h"
+#include "kernels/gguf_fit.h"
 
 namespace nibble::gguf {
 namespace {
@@ -62,19 +62,19 @@ float inverse_or_zero(float value) {
   return value != 0 ? 1.0f / value : 0.0f;
 }
 
-// Weights of a block under an importance: the mean square of the row keeps small values from being ignored.
-std::array<float, kBlock> block_weights(const float* x, const float* importance, float mean_square) {
-  std::array<float, kBlock> out;
-  for (int i = 0; i < kBlock; ++i) {
-    out[static_cast<std::size_t>(i)] = importance[i] * std::sqrt(mean_square + x[i] * x[i]);
-  }
-  return out;
-}
-
 float row_mean_square(const float* row, std::int64_t count) {
   float sum = 0;
   for (std::int64_t i = 0; i < count; ++i) sum += row[i] * row[i];
   return sum / static_cast<float>(count);
+}
+
+// Weights of a row under an importance: its mean square keeps small values from being ignored.
+std::vector<float> row_weights(const float* row, std::int64_t count, const float* importance) {
+  const float mean_square = row_mean_square(row, count);
+  std::vector<float> out;
+  for (std::int64_t i = 0; i < count; ++i)
+    out.push_back(importance[i] * std::sqrt(mean_square + row[i] * row[i]));
+  return out;
 }
 
 void pack_halves(const std::uint8_t* codes, std::uint8_t* qs) {
@@ -89,17 +89,14 @@ void pack_fifth_bits(const std::uint8_t* codes, std::uint8_t* qh) {
   }
 }
 
-// Codes of a symmetric block: by the search when there is an importance, else from -max / half.
 template <class Block>
-void symmetric_codes(const float* x, int half, const float* importance, float mean_square, Block& block,
-                     std::uint8_t* codes) {
-  if (importance != nullptr) {
-    const auto weights = block_weights(x, importance, mean_square);
-    std::int8_t found[kBlock];
-    store_half(block.d, fit_symmetric({x, kBlock}, half, weights.data(), found));
-    std::copy_n(found, kBlock, codes);
-    return;
-  }
+Block* blocks_of(std::byte* bytes) {
+  return reinterpret_cast<Block*>(bytes);
+}
+
+// Codes and scale from -max / half.
+template <class Block>
+void symmetric_codes(const float* x, int half, Block& block, std::uint8_t* codes) {
   const float d = signed_extreme(x) / as_float(-half);
   const float inverse = inverse_or_zero(d);
   store_half(block.d, d);
@@ -109,17 +106,9 @@ void symmetric_codes(const float* x, int half, const float* importance, float me
   }
 }
 
+// Codes, scale and min from the extremes.
 template <class Block>
-void min_codes(const float* x, int top, const float* importance, float mean_square, Block& block,
-               std::uint8_t* codes) {
-  if (importance != nullptr) {
-    const auto weights = block_weights(x, importance, mean_square);
-    const MinSearch search{top, -0.9f, 0.05f, 36, false};
-    const ScaleAndMin fit = fit_scale_min(search, {x, kBlock}, weights, codes);
-    store_half(block.d, fit.scale);
-    store_half(block.m, -fit.min);
-    return;
-  }
+void min_codes(const float* x, int top, Block& block, std::uint8_t* codes) {
   const Extremes range = extremes(x);
   const float d = (range.max - range.min) / as_float(top);
   const float inverse = inverse_or_zero(d);
@@ -127,6 +116,69 @@ void min_codes(const float* x, int top, const float* importance, float mean_squa
   store_half(block.m, range.min);
   for (int i = 0; i < kBlock; ++i)
     codes[i] = byte(std::min(top, truncate((x[i] - range.min) * inverse + 0.5f)));
+}
+
+void pack_codes(const std::uint8_t* codes, BlockQ4_0& block) {
+  pack_halves(codes, block.qs);
+}
+void pack_codes(const std::uint8_t* codes, BlockQ4_1& block) {
+  pack_halves(codes, block.qs);
+}
+void pack_codes(const std::uint8_t* codes, BlockQ5_0& block) {
+  pack_halves(codes, block.qs);
+  pack_fifth_bits(codes, block.qh);
+}
+void pack_codes(const std::uint8_t* codes, BlockQ5_1& block) {
+  pack_halves(codes, block.qs);
+  pack_fifth_bits(codes, block.qh);
+}
+
+template <class Block>
+void encode_symmetric(const float* row, std::int64_t count, int half, const float* importance,
+                      std::byte* bytes) {
+  Block* blocks = blocks_of<Block>(bytes);
+  const std::int64_t size = count / kBlock;
+  if (importance == nullptr) {
+    std::uint8_t codes[kBlock];
+    for (std::int64_t i = 0; i < size; ++i) {
+      symmetric_codes(row + i * kBlock, half, blocks[i], codes);
+      pack_codes(codes, blocks[i]);
+    }
+    return;
+  }
+  const std::vector<float> weights = row_weights(row, count, importance);
+  std::vector<std::int8_t> codes(weights.size());
+  std::vector<float> scales(static_cast<std::size_t>(size));
+  kernels::fit_symmetric(half, kBlock, size, row, weights.data(), codes.data(), scales.data());
+  for (std::int64_t i = 0; i < size; ++i) {
+    store_half(blocks[i].d, scales[static_cast<std::size_t>(i)]);
+    pack_codes(reinterpret_cast<const std::uint8_t*>(codes.data()) + i * kBlock, blocks[i]);
+  }
+}
+
+template <class Block>
+void encode_min(const float* row, std::int64_t count, int top, const float* importance, std::byte* bytes) {
+  Block* blocks = blocks_of<Block>(bytes);
+  const std::int64_t size = count / kBlock;
+  if (importance == nullptr) {
+    std::uint8_t codes[kBlock];
+    for (std::int64_t i = 0; i < size; ++i) {
+      min_codes(row + i * kBlock, top, blocks[i], codes);
+      pack_codes(codes, blocks[i]);
+    }
+    return;
+  }
+  const std::vector<float> weights = row_weights(row, count, importance);
+  std::vector<std::uint8_t> codes(weights.size());
+  std::vector<float> scales(static_cast<std::size_t>(size));
+  std::vector<float> mins(scales.size());
+  const kernels::MinSearch search{top, -0.9f, 0.05f, 36, false};
+  kernels::fit_scale_min(search, kBlock, size, row, weights.data(), codes.data(), scales.data(), mins.data());
+  for (std::int64_t i = 0; i < size; ++i) {
+    store_half(blocks[i].d, scales[static_cast<std::size_t>(i)]);
+    store_half(blocks[i].m, -mins[static_cast<std::size_t>(i)]);
+    pack_codes(codes.data() + i * kBlock, blocks[i]);
+  }
 }
 
 std::uint8_t nearest_fp4(float x, float half_scale) {
@@ -163,57 +215,19 @@ int trit(float value, float inverse) {
   return round_away(value * inverse) + 1;
 }
 
-template <class Block>
-Block* blocks_of(std::byte* bytes) {
-  return reinterpret_cast<Block*>(bytes);
-}
-
 }  // namespace
 
 void encode_q4_0(const float* row, std::int64_t count, const float* importance, std::byte* blocks) {
-  const float mean_square = importance == nullptr ? 0 : row_mean_square(row, count);
-  for (std::int64_t i = 0; i < count / kBlock; ++i) {
-    BlockQ4_0& block = blocks_of<BlockQ4_0>(blocks)[i];
-    std::uint8_t codes[kBlock];
-    symmetric_codes(row + i * kBlock, 8, importance == nullptr ? nullptr : importance + i * kBlock,
-                    mean_square, block, codes);
-    pack_halves(codes, block.qs);
-  }
+  encode_symmetric<BlockQ4_0>(row, count, 8, importance, blocks);
 }
-
 void encode_q5_0(const float* row, std::int64_t count, const float* importance, std::byte* blocks) {
-  const float mean_square = importance == nullptr ? 0 : row_mean_square(row, count);
-  for (std::int64_t i = 0; i < count / kBlock; ++i) {
-    BlockQ5_0& block = blocks_of<BlockQ5_0>(blocks)[i];
-    std::uint8_t codes[kBlock];
-    symmetric_codes(row + i * kBlock, 16, importance == nullptr ? nullptr : importance + i * kBlock,
-                    mean_square, block, codes);
-    pack_halves(codes, block.qs);
-    pack_fifth_bits(codes, block.qh);
-  }
+  encode_symmetric<BlockQ5_0>(row, count, 16, importance, blocks);
 }
-
 void encode_q4_1(const float* row, std::int64_t count, const float* importance, std::byte* blocks) {
-  const float mean_square = importance == nullptr ? 0 : row_mean_square(row, count);
-  for (std::int64_t i = 0; i < count / kBlock; ++i) {
-    BlockQ4_1& block = blocks_of<BlockQ4_1>(blocks)[i];
-    std::uint8_t codes[kBlock];
-    min_codes(row + i * kBlock, 15, importance == nullptr ? nullptr : importance + i * kBlock, mean_square,
-              block, codes);
-    pack_halves(codes, block.qs);
-  }
+  encode_min<BlockQ4_1>(row, count, 15, importance, blocks);
 }
-
 void encode_q5_1(const float* row, std::int64_t count, const float* importance, std::byte* blocks) {
-  const float mean_square = importance == nullptr ? 0 : row_mean_square(row, count);
-  for (std::int64_t i = 0; i < count / kBlock; ++i) {
-    BlockQ5_1& block = blocks_of<BlockQ5_1>(blocks)[i];
-    std::uint8_t codes[kBlock];
-    min_codes(row + i * kBlock, 31, importance == nullptr ? nullptr : importance + i * kBlock, mean_square,
-              block, codes);
-    pack_halves(codes, block.qs);
-    pack_fifth_bits(codes, block.qh);
-  }
+  encode_min<BlockQ5_1>(row, count, 31, importance, blocks);
 }
 
 void encode_q8_0(const float* row, std::int64_t count, const float*, std::byte* blocks) {

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <vector>
 
 #include "codec/gguf_blocks.h"
 #include "codec/gguf_encode.h"
 #include "codec/gguf_fits.h"
 #include "codec/gguf_grids.h"
+#include "kernels/gguf_fit.h"
 
 namespace nibble::gguf {
 namespace {
@@ -60,10 +62,10 @@ struct MinLevels {
 };
 
 struct MinType {
-  int top;            // largest code of a weight
-  int scale_top;      // largest code of a scale or min
-  MinSearch plain;    // without importance
-  float mean_factor;  // importance weights use mean_factor * mean square
+  int top;                   // largest code of a weight
+  int scale_top;             // largest code of a scale or min
+  kernels::MinSearch plain;  // without importance
+  float mean_factor;         // importance weights use mean_factor * mean square
   bool weights_are_magnitudes;
 };
 
@@ -88,24 +90,22 @@ MinLevels<subs> min_levels(const Source& source, const MinType& type) {
   std::array<float, subs> mins;
   std::array<float, subs> total{};
   const float mean_square = type.mean_factor * sum_of_squares(source.x, kSuper) / as_float(kSuper);
+  float weights[kSuper];
   for (int j = 0; j < subs; ++j) {
     const float* x = source.x + kSub * j;
-    const auto at = static_cast<std::size_t>(j);
-    float weights[kSub];
-    MinSearch search = type.plain;
+    float* sub_weights = weights + kSub * j;
     if (source.importance != nullptr) {
-      importance_weights(source, kSub * j, kSub, mean_square, weights);
-      search = {type.top, -0.9f, 0.05f, 36, false};
+      importance_weights(source, kSub * j, kSub, mean_square, sub_weights);
     } else {
       const float offset =
           type.weights_are_magnitudes ? 0.0f : std::sqrt(sum_of_squares(x, kSub) / as_float(kSub));
-      for (int i = 0; i < kSub; ++i) weights[i] = offset + std::fabs(x[i]);
+      for (int i = 0; i < kSub; ++i) sub_weights[i] = offset + std::fabs(x[i]);
     }
-    for (const float weight : weights) total[at] += weight;
-    const ScaleAndMin fit = fit_scale_min(search, {x, kSub}, weights, out.codes + kSub * j);
-    scales[at] = fit.scale;
-    mins[at] = fit.min;
+    for (int i = 0; i < kSub; ++i) total[static_cast<std::size_t>(j)] += sub_weights[i];
   }
+  const kernels::MinSearch weighted{type.top, -0.9f, 0.05f, 36, false};
+  const kernels::MinSearch& search = source.importance == nullptr ? type.plain : weighted;
+  kernels::fit_scale_min(search, kSub, subs, source.x, weights, out.codes, scales.data(), mins.data());
   if (source.importance != nullptr) {
     out.d = fit_positive(scales, type.scale_top, total, out.scale);
     out.dmin = fit_positive(mins, type.scale_top, total, out.min);
@@ -223,15 +223,15 @@ float q3_scales(const Source& source, std::uint8_t* codes, std::int8_t* scale_co
     return 1.0f / inverse;
   }
   const float mean_square = 2.0f * sum_of_squares(source.x, kSuper) / as_float(kSuper);
+  float weights[kSuper];
   float total[16] = {};
-  for (int j = 0; j < 16; ++j) {
-    float weights[16];
-    importance_weights(source, 16 * j, 16, mean_square, weights);
-    for (const float weight : weights) total[j] += weight;
-    scales[j] = fit_symmetric({source.x + 16 * j, 16}, 4, weights, fitted + 16 * j);
-  }
+  importance_weights(source, 0, kSuper, mean_square, weights);
+  for (int i = 0; i < kSuper; ++i) total[i / 16] += weights[i];
+  kernels::fit_symmetric(4, 16, 16, source.x, weights, fitted, scales);
   std::copy_n(fitted, kSuper, codes);
-  return fit_symmetric(scales, 32, total, scale_codes);
+  float scale = 0;
+  kernels::fit_symmetric(32, 16, 1, scales, total, scale_codes, &scale);
+  return scale;
 }
 
 void q3_k(const Source& source, BlockQ3K& block) {
@@ -259,10 +259,7 @@ void q6_k(const Source& source, BlockQ6K& block) {
   constexpr float kTiny = 1e-15f;
   float scales[16];
   std::int8_t fitted[kSuper];
-  for (int j = 0; j < 16; ++j) {
-    const float* weights = source.importance == nullptr ? nullptr : source.importance + 16 * j;
-    scales[j] = fit_symmetric({source.x + 16 * j, 16}, 32, weights, fitted + 16 * j);
-  }
+  kernels::fit_symmetric(32, 16, 16, source.x, source.importance, fitted, scales);
   const float largest = signed_largest(scales);
   if (std::fabs(largest) < kTiny) {
     block = {};
@@ -288,56 +285,6 @@ void q6_k(const Source& source, BlockQ6K& block) {
 
 // ---- IQ4: sixteen levels, not evenly spaced
 
-struct LevelSums {
-  float qx = 0;
-  float qq = 0;
-};
-
-LevelSums level_sums(const float* x, const float* weights, float inverse) {
-  LevelSums sum;
-  for (int i = 0; i < 32; ++i) {
-    const float q =
-        as_float(kIq4Levels[static_cast<std::size_t>(nearest_level(kIq4Levels.data(), inverse * x[i]))]);
-    sum.qx += weights[i] * q * x[i];
-    sum.qq += weights[i] * q * q;
-  }
-  return sum;
-}
-
-// The scale of 32 values: the value of largest magnitude is tried at levels around the lowest, -127.
-float iq4_scale(const float* x, const float* weights) {
-  constexpr float kTiny = 1e-15f;
-  constexpr int kTries = 7;
-  float max = 0;
-  for (int i = 0; i < 32; ++i) {
-    if (std::fabs(x[i]) > std::fabs(max)) max = x[i];
-  }
-  if (std::fabs(max) < kTiny) return 0;
-  const float lowest = as_float(kIq4Levels[0]);
-  LevelSums sum = level_sums(x, weights, 1.0f / (-max / lowest));
-  float scale = sum.qq > 0 ? sum.qx / sum.qq : 0.0f;
-  float best = scale * sum.qx;
-  for (int step = -kTries; step <= kTries; ++step) {
-    sum = level_sums(x, weights, (as_float(step) + lowest) / max);
-    if (!(sum.qq > 0 && sum.qx * sum.qx > best * sum.qq)) continue;
-    scale = sum.qx / sum.qq;
-    best = scale * sum.qx;
-  }
-  return scale;
-}
-
-// Weights and scale of sub-block `sub`; mean_square is that of the (super)block, doubled.
-float iq4_sub_scale(const Source& source, int sub, float mean_square) {
-  const float* x = source.x + 32 * sub;
-  float weights[32];
-  if (source.importance != nullptr) {
-    importance_weights(source, 32 * sub, 32, mean_square, weights);
-  } else {
-    for (int i = 0; i < 32; ++i) weights[i] = x[i] * x[i];
-  }
-  return iq4_scale(x, weights);
-}
-
 void pack_levels(const float* x, float inverse, std::uint8_t* qs) {
   for (int j = 0; j < 16; ++j) {
     const int low = nearest_level(kIq4Levels.data(), inverse * x[j]);
@@ -350,12 +297,9 @@ float inverse_or_zero(float value) {
   return value != 0 ? 1.0f / value : 0.0f;
 }
 
-void iq4_xs(const Source& source, BlockIq4Xs& block) {
-  const float mean_square = sum_of_squares(source.x, kSuper) * (2.0f / as_float(kSuper));
-  float scales[8];
+void iq4_xs(const Source& source, const float* scales, BlockIq4Xs& block) {
   float largest = 0;
   for (int j = 0; j < 8; ++j) {
-    scales[j] = iq4_sub_scale(source, j, mean_square);
     if (std::fabs(scales[j]) > std::fabs(largest)) largest = scales[j];
   }
   const float d = -largest / 32.0f;
@@ -373,15 +317,40 @@ void iq4_xs(const Source& source, BlockIq4Xs& block) {
   block.scales_h[1] = byte(static_cast<int>(high >> 8));
 }
 
+// Scales of all blocks of 32 in a row; the mean square of `span` values enters the weights.
+std::vector<float> iq4_scales(const float* row, std::int64_t count, const float* importance, int span) {
+  std::vector<float> weights(static_cast<std::size_t>(count));
+  for (std::int64_t first = 0; first < count; first += span) {
+    const Source source{row + first, importance == nullptr ? nullptr : importance + first};
+    float* out = weights.data() + first;
+    if (importance != nullptr) {
+      importance_weights(source, 0, span, sum_of_squares(source.x, span) * (2.0f / as_float(span)), out);
+    } else {
+      for (int i = 0; i < span; ++i) out[i] = source.x[i] * source.x[i];
+    }
+  }
+  std::vector<float> scales(static_cast<std::size_t>(count / 32));
+  kernels::fit_levels(kIq4Levels.data(), count / 32, row, weights.data(), scales.data());
+  return scales;
+}
+
 }  // namespace
 
 void encode_iq4_nl(const float* row, std::int64_t count, const float* importance, std::byte* blocks) {
+  const std::vector<float> scales = iq4_scales(row, count, importance, 32);
   auto* block = reinterpret_cast<BlockIq4Nl*>(blocks);
   for (std::int64_t i = 0; i < count / 32; ++i) {
-    const Source source{row + 32 * i, importance == nullptr ? nullptr : importance + 32 * i};
-    const float scale = iq4_sub_scale(source, 0, sum_of_squares(source.x, 32) * (2.0f / 32.0f));
+    const float scale = scales[static_cast<std::size_t>(i)];
     store_half(block[i].d, scale);
-    pack_levels(source.x, inverse_or_zero(scale), block[i].qs);
+    pack_levels(row + 32 * i, inverse_or_zero(scale), block[i].qs);
+  }
+}
+
+void encode_iq4_xs(const float* row, std::int64_t count, const float* importance, std::byte* blocks) {
+  const std::vector<float> scales = iq4_scales(row, count, importance, kSuper);
+  auto* block = reinterpret_cast<BlockIq4Xs*>(blocks);
+  for (std::int64_t i = 0; i < count / kSuper; ++i) {
+    iq4_xs({row + i * kSuper, nullptr}, scales.data() + 8 * i, block[i]);
   }
 }
 
@@ -394,7 +363,6 @@ NIBBLE_GGUF_ENCODER(q3_k, BlockQ3K)
 NIBBLE_GGUF_ENCODER(q4_k, BlockQ4K)
 NIBBLE_GGUF_ENCODER(q5_k, BlockQ5K)
 NIBBLE_GGUF_ENCODER(q6_k, BlockQ6K)
-NIBBLE_GGUF_ENCODER(iq4_xs, BlockIq4Xs)
 #undef NIBBLE_GGUF_ENCODER
 
 }  // namespace nibble::gguf

@@ -2,14 +2,12 @@
 #include "codec/gguf_fits.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 namespace nibble::gguf {
 namespace {
 
 constexpr float kTiny = 1e-15f;  // a block below it is all zero
-constexpr int kMost = 32;        // values of a sub-block
 
 float as_float(int value) {
   return static_cast<float>(value);
@@ -33,48 +31,15 @@ struct Moments {
   float ll = 0;  // sum w l l
 };
 
-Moments symmetric_moments(std::span<const float> x, int half, const float* weights, float inverse) {
+Moments symmetric_moments(std::span<const float> x, int half, float inverse) {
   Moments sum;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const float l = as_float(std::clamp(nearest(inverse * x[i]), -half, half - 1));
-    const float w = weights == nullptr ? x[i] * x[i] : weights[i];
+    const float w = x[i] * x[i];
     sum.xl += w * x[i] * l;
     sum.ll += w * l * l;
   }
   return sum;
-}
-
-float weighted_error(const MinSearch& search, std::span<const float> x, std::span<const float> weights,
-                     const std::uint8_t* codes, float scale, float min) {
-  float sum = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const float difference = scale * as_float(codes[i]) + min - x[i];
-    sum += weights[i] * (search.absolute ? std::fabs(difference) : difference * difference);
-  }
-  return sum;
-}
-
-// Least squares for scale and min given codes; false when the codes are all equal.
-bool solve(std::span<const float> x, std::span<const float> weights, const std::uint8_t* codes, float sum_w,
-           float sum_x, float& scale, float& min) {
-  float sum_l = 0;
-  float sum_ll = 0;
-  float sum_xl = 0;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const float l = as_float(codes[i]);
-    sum_l += weights[i] * l;
-    sum_ll += weights[i] * l * l;
-    sum_xl += weights[i] * l * x[i];
-  }
-  const float determinant = sum_w * sum_ll - sum_l * sum_l;
-  if (!(determinant > 0)) return false;
-  scale = (sum_w * sum_xl - sum_x * sum_l) / determinant;
-  min = (sum_ll * sum_x - sum_l * sum_xl) / determinant;
-  if (min > 0) {
-    min = 0;
-    scale = sum_xl / sum_ll;
-  }
-  return true;
 }
 
 std::uint8_t code_of(float value, int top) {
@@ -82,71 +47,6 @@ std::uint8_t code_of(float value, int top) {
 }
 
 }  // namespace
-
-ScaleAndMin fit_scale_min(const MinSearch& search, std::span<const float> x, std::span<const float> weights,
-                          std::uint8_t* codes) {
-  float min = x[0];
-  float max = x[0];
-  float sum_w = weights[0];
-  float sum_x = weights[0] * x[0];
-  for (std::size_t i = 1; i < x.size(); ++i) {
-    min = std::min(min, x[i]);
-    max = std::max(max, x[i]);
-    sum_w += weights[i];
-    sum_x += weights[i] * x[i];
-  }
-  min = std::min(min, 0.0f);
-  if (max <= min) {
-    std::fill_n(codes, x.size(), std::uint8_t{0});
-    return {0.0f, -min};
-  }
-  const float inverse = as_float(search.top) / (max - min);
-  float scale = 1.0f / inverse;
-  for (std::size_t i = 0; i < x.size(); ++i) codes[i] = code_of(inverse * (x[i] - min), search.top);
-  float best = weighted_error(search, x, weights, codes, scale, min);
-  std::array<std::uint8_t, kMost> trial{};
-  for (int step = 0; step <= search.steps; ++step) {
-    // The numerator grows with the step, but `min` is the best one so far: ggml's search, too, mixes the two.
-    const float candidate =
-        (search.first + search.step * as_float(step) + as_float(search.top)) / (max - min);
-    for (std::size_t i = 0; i < x.size(); ++i) trial[i] = code_of(candidate * (x[i] - min), search.top);
-    float trial_scale = 0;
-    float trial_min = 0;
-    if (!solve(x, weights, trial.data(), sum_w, sum_x, trial_scale, trial_min)) continue;
-    const float error = weighted_error(search, x, weights, trial.data(), trial_scale, trial_min);
-    if (!(error < best)) continue;
-    std::copy_n(trial.begin(), x.size(), codes);
-    best = error;
-    scale = trial_scale;
-    min = trial_min;
-  }
-  return {scale, -min};
-}
-
-float fit_symmetric(std::span<const float> x, int half, const float* weights, std::int8_t* codes) {
-  const float max = extreme(x);
-  if (std::fabs(max) < kTiny) {
-    std::fill_n(codes, x.size(), std::int8_t{0});
-    return 0.0f;
-  }
-  float chosen = as_float(-half) / max;
-  Moments sum = symmetric_moments(x, half, weights, chosen);
-  float scale = sum.ll != 0 ? sum.xl / sum.ll : 0.0f;
-  float best = scale * sum.xl;
-  for (int step = -9; step <= 9; ++step) {
-    if (step == 0) continue;
-    const float inverse = -(as_float(half) + 0.1f * as_float(step)) / max;
-    sum = symmetric_moments(x, half, weights, inverse);
-    if (!(sum.ll > 0 && sum.xl * sum.xl > best * sum.ll)) continue;
-    chosen = inverse;
-    scale = sum.xl / sum.ll;
-    best = scale * sum.xl;
-  }
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    codes[i] = static_cast<std::int8_t>(half + std::clamp(nearest(chosen * x[i]), -half, half - 1));
-  }
-  return scale;
-}
 
 float fit_symmetric_descent(std::span<const float> x, int half, std::int8_t* codes) {
   const float max = extreme(x);
@@ -158,7 +58,7 @@ float fit_symmetric_descent(std::span<const float> x, int half, std::int8_t* cod
   for (std::size_t i = 0; i < x.size(); ++i) {
     codes[i] = static_cast<std::int8_t>(std::clamp(nearest(inverse * x[i]), -half, half - 1));
   }
-  Moments sum = symmetric_moments(x, half, nullptr, inverse);
+  Moments sum = symmetric_moments(x, half, inverse);
   for (int sweep = 0; sweep < 5; ++sweep) {
     bool changed = false;
     for (std::size_t i = 0; i < x.size(); ++i) {

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "base/rng.h"
-#include "codec/gguf_fits.h"
 #include "codec/gguf_types.h"
+#include "kernels/cpu_level.h"
+#include "kernels/gguf_fit.h"
 #include "support/golden_tensors.h"
 
 namespace nibble {
@@ -112,8 +114,7 @@ TEST(GgufEncode, ScalesWithPowersOfTwo) {
   }
 }
 
-// E8: the search never ends above its min-max start, and constant importance is as good as none for the error
-// it weighs.
+// E8: the search never ends above its min-max start.
 TEST(GgufEncode, SearchNeverLosesToItsStart) {
   Rng rng(7);
   for (int trial = 0; trial < 200; ++trial) {
@@ -121,22 +122,87 @@ TEST(GgufEncode, SearchNeverLosesToItsStart) {
     std::vector<float> weights(32);
     for (float& value : x) value = static_cast<float>(rng.normal() + (trial % 3) - 1);
     for (float& value : weights) value = static_cast<float>(std::exp(rng.normal()));
-    for (const int top : {3, 15, 31}) {
+    const auto weighted = [&](const kernels::MinSearch& search) {
       std::uint8_t codes[32];
-      const auto weighted = [&](const gguf::ScaleAndMin& fit) {
-        double sum = 0;
-        for (std::size_t i = 0; i < 32; ++i) {
-          const double e = static_cast<double>(fit.scale * static_cast<float>(codes[i]) - fit.min - x[i]);
-          sum += static_cast<double>(weights[i]) * e * e;
-        }
-        return sum;
-      };
-      const gguf::MinSearch none{top, 0, 0, -1, false};
-      const double start = weighted(gguf::fit_scale_min(none, x, weights, codes));
-      const gguf::MinSearch search{top, -0.9f, 0.05f, 36, false};
-      EXPECT_LE(weighted(gguf::fit_scale_min(search, x, weights, codes)), start * (1 + 1e-5));
+      float scale = 0;
+      float min = 0;
+      kernels::fit_scale_min(search, 32, 1, x.data(), weights.data(), codes, &scale, &min);
+      double sum = 0;
+      for (std::size_t i = 0; i < 32; ++i) {
+        const double e = static_cast<double>(scale * static_cast<float>(codes[i]) - min - x[i]);
+        sum += static_cast<double>(weights[i]) * e * e;
+      }
+      return sum;
+    };
+    for (const int top : {3, 15, 31}) {
+      EXPECT_LE(weighted({top, -0.9f, 0.05f, 36, false}), weighted({top, 0, 0, -1, false}) * (1 + 1e-5));
     }
   }
+}
+
+struct Fits {
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scales;
+
+  bool operator==(const Fits& other) const {
+    return codes == other.codes && std::memcmp(scales.data(), other.scales.data(), 4 * scales.size()) == 0;
+  }
+};
+
+// Everything the fit kernels give for blocks that include flat, zero, tiny and one-sided ones.
+Fits all_fits(int n, const std::vector<float>& x, const std::vector<float>& weights) {
+  const std::int64_t count = static_cast<std::int64_t>(x.size()) / n;
+  Fits out;
+  for (const kernels::MinSearch& search :
+       {kernels::MinSearch{15, -1.0f, 0.1f, 20, false}, {3, -0.5f, 0.1f, 15, true}}) {
+    std::vector<std::uint8_t> codes(x.size());
+    std::vector<float> scale(static_cast<std::size_t>(count)), min(scale.size());
+    kernels::fit_scale_min(search, n, count, x.data(), weights.data(), codes.data(), scale.data(),
+                           min.data());
+    out.codes.insert(out.codes.end(), codes.begin(), codes.end());
+    out.scales.insert(out.scales.end(), scale.begin(), scale.end());
+    out.scales.insert(out.scales.end(), min.begin(), min.end());
+  }
+  for (const float* w : {static_cast<const float*>(nullptr), weights.data()}) {
+    std::vector<std::int8_t> codes(x.size());
+    std::vector<float> scale(static_cast<std::size_t>(count));
+    kernels::fit_symmetric(8, n, count, x.data(), w, codes.data(), scale.data());
+    for (const std::int8_t code : codes) out.codes.push_back(static_cast<std::uint8_t>(code));
+    out.scales.insert(out.scales.end(), scale.begin(), scale.end());
+  }
+  if (n == 32) {
+    const std::int8_t levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    std::vector<float> scale(static_cast<std::size_t>(count));
+    kernels::fit_levels(levels, count, x.data(), weights.data(), scale.data());
+    out.scales.insert(out.scales.end(), scale.begin(), scale.end());
+  }
+  return out;
+}
+
+TEST(GgufEncode, FitsAreTheSameAtEveryLevel) {
+  Rng rng(17);
+  const kernels::CpuLevel before = kernels::active_level();
+  for (const int n : {16, 32}) {
+    std::vector<float> x(static_cast<std::size_t>(37 * n));
+    std::vector<float> weights(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      const std::size_t block = i / static_cast<std::size_t>(n);
+      x[i] = static_cast<float>(rng.normal());
+      if (block % 7 == 1) x[i] = 0.5f;
+      if (block % 7 == 2) x[i] = 0;
+      if (block % 7 == 3) x[i] = std::fabs(x[i]) + 1;
+      if (block % 7 == 4) x[i] *= 1e-20f;
+      if (block % 7 == 5) x[i] = -0.25f;
+      weights[i] = block % 11 == 10 ? 0.0f : static_cast<float>(rng.uniform());
+    }
+    kernels::set_active_level(kernels::CpuLevel::kPortable);
+    const Fits expected = all_fits(n, x, weights);
+    for (const kernels::CpuLevel level : kernels::available_levels()) {
+      kernels::set_active_level(level);
+      EXPECT_EQ(all_fits(n, x, weights), expected) << kernels::level_name(level) << " " << n;
+    }
+  }
+  kernels::set_active_level(before);
 }
 
 TEST(GgufEncode, ImportanceLowersTheWeightedError) {
