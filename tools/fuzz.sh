@@ -4,7 +4,7 @@
 set -eu
 seconds=${1:-20}
 cd "$(dirname "$0")/.."
-cmake -S . -B build-fuzz -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=clang++-14 \
+cmake -S . -B build-fuzz -G Ninja -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS="-O1 -g1" -DCMAKE_CXX_COMPILER=clang++-14 \
   -DNIBBLE_BUILD_FUZZ=ON -DNIBBLE_BUILD_TESTS=OFF -DNIBBLE_SANITIZE=address,undefined --log-level=WARNING
 cmake --build build-fuzz --target fuzzers
 for target in build-fuzz/fuzz/*_fuzz; do
