@@ -22,6 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kMostParts = 9999;
+constexpr std::int64_t kMostSlices = 65536;
 
 struct NativeType {
   GgufType gguf;
@@ -177,7 +178,10 @@ class GgufCheckpoint final : public Checkpoint {
       if (scales.size() == 1) source.scale = scales[0];
       return add(fill_template(row.hf, parts.numbers) + parts.suffix, std::move(source));
     }
-    if (tensor.shape.empty()) return bad_data("it must have a dimension for experts or heads");
+    if (tensor.shape.empty() || tensor.shape[0] > kMostSlices) {
+      return bad_data(fmt::format("its shape is {}; the first dimension counts experts or heads, up to {}",
+                                  to_string(tensor.shape), kMostSlices));
+    }
     for (std::int64_t e = 0; e < tensor.shape[0]; ++e) {
       Source slice = source;
       TRY(cut_slice(slice, tensor, e));

@@ -84,6 +84,7 @@ Result<Shape> shape_after_layout(const Shape& stored, GgufLayout layout, std::in
 
 Result<Tensor> undo_gguf_layout(const Tensor& stored, GgufLayout layout, std::int64_t heads) {
   TRY_ASSIGN(Shape shape, shape_after_layout(stored.shape(), layout, heads));
+  if (stored.size() == 0) return Tensor(dtype_after_layout(stored.dtype(), layout), std::move(shape));
   switch (layout) {
     case GgufLayout::kRotaryQuery:
     case GgufLayout::kRotaryKey: {

@@ -59,4 +59,11 @@ std::optional<std::size_t> ModuleTargets::winner(std::string_view module,
   return found;
 }
 
+bool looks_like_embedding(std::string_view module) {
+  const auto dot = module.rfind('.');
+  const std::string_view last = dot == std::string_view::npos ? module : module.substr(dot + 1);
+  if (last == "embed_out") return false;  // the head of GPT-NeoX
+  return last.find("embed") != std::string_view::npos || last == "wte" || last == "wpe";
+}
+
 }  // namespace nibble

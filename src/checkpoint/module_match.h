@@ -47,4 +47,8 @@ class ModuleTargets {
   std::vector<std::size_t> order_;  // of targets_: alphabetically, the last of equals first
 };
 
+// Files name tensors, not classes. A matrix is a linear unless the last part of its module's name says
+// "embed" (or is GPT-2's wte or wpe).
+bool looks_like_embedding(std::string_view module);
+
 }  // namespace nibble

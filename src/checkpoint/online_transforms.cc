@@ -14,13 +14,6 @@ namespace {
 // Online places of a linear; the others are folded when a model is saved, or cancel (q_attn, k_cache).
 constexpr std::array<std::string_view, 2> kOnline{"input", "output"};
 
-// Files do not name classes. Rotations of activations are for linears; tables of embeddings have no input.
-bool is_embedding(std::string_view module) {
-  const auto dot = module.rfind('.');
-  const std::string_view last = dot == std::string_view::npos ? module : module.substr(dot + 1);
-  return last.find("embed") != std::string_view::npos || last == "wte" || last == "wpe";
-}
-
 // Hadamard matrix of a power of two by Sylvester's construction: the sign is the parity of the common bits.
 std::vector<double> sylvester(std::int64_t size) {
   std::vector<double> values(static_cast<std::size_t>(size * size));
@@ -139,7 +132,7 @@ Result<OnlineTransforms> OnlineTransforms::make(const QuantizationConfig& config
 
 bool OnlineTransforms::applies(const Row& row, std::string_view module) const {
   constexpr std::array<std::string_view, 1> kLinear{"Linear"};
-  return !is_embedding(module) && row.targets.matches(module, kLinear) &&
+  return !looks_like_embedding(module) && row.targets.matches(module, kLinear) &&
          !row.ignore.matches(module, kLinear);
 }
 
