@@ -13,7 +13,10 @@ namespace nibble {
 namespace {
 
 constexpr std::int64_t kMaxLayers = 4096;
+constexpr std::int64_t kMaxHeads = 65536;
 constexpr std::int64_t kMaxExperts = 65536;
+constexpr std::int64_t kMaxRepeated = std::int64_t{1}
+                                      << 20;  // experts, or norms of single heads, over all layers
 constexpr std::int64_t kMaxSize = std::int64_t{1} << 24;  // widths, vocabularies, positions
 
 constexpr std::array<ActivationName, 14> kActivations = {{
@@ -88,8 +91,8 @@ Result<bool> flag_at(const Json& config, const Flag& flag) {
 Status read_sizes(const Json& config, const ConfigKeys& keys, ModelConfig& model) {
   TRY_ASSIGN(model.hidden, int_at(config, keys.hidden, model, 1, kMaxSize));
   TRY_ASSIGN(model.layers, int_at(config, keys.layers, model, 1, kMaxLayers));
-  TRY_ASSIGN(model.heads, int_at(config, keys.heads, model, 1, kMaxSize));
-  TRY_ASSIGN(model.kv_heads, int_at(config, keys.kv_heads, model, 1, kMaxSize));
+  TRY_ASSIGN(model.heads, int_at(config, keys.heads, model, 1, kMaxHeads));
+  TRY_ASSIGN(model.kv_heads, int_at(config, keys.kv_heads, model, 1, kMaxHeads));
   if (model.heads % model.kv_heads != 0) {
     return bad_data(
         fmt::format("config key {} is {}: {} attention heads cannot be shared by {} key/value heads",
@@ -121,6 +124,11 @@ Status read_mixture(const Json& config, const Architecture& row, ModelConfig& mo
   }
   TRY_ASSIGN(model.expert_intermediate, int_at(config, keys.expert_intermediate, model, 1, kMaxSize));
   TRY_ASSIGN(model.shared_intermediate, int_at(config, keys.shared_intermediate, model, 1, kMaxSize));
+  if (model.experts * model.layers > kMaxRepeated) {
+    return wrong_value(
+        keys.experts.key, std::to_string(model.experts),
+        fmt::format("such that {} layers have at most {} experts", model.layers, kMaxRepeated));
+  }
   TRY_ASSIGN(const std::int64_t step, int_at(config, keys.sparse_step, model, 1, kMaxLayers));
   if (row.routing_norm == RoutingNorm::kFromConfig) {
     TRY_ASSIGN(model.renormalise_routing, flag_at(config, {"norm_topk_prob", false}));
@@ -146,6 +154,10 @@ Result<std::vector<bool>> sliding_layers(const Json& config, const Architecture&
   const auto count = static_cast<std::size_t>(model.layers);
   std::vector<bool> sliding(count, false);
   if (row.window == WindowRule::kNone) return sliding;
+  TRY_ASSIGN(const bool used, flag_at(config, {"use_sliding_window", false}));
+  const bool by_flag = row.window == WindowRule::kFromLayer || row.window == WindowRule::kEvenBefore ||
+                       row.window == WindowRule::kAllIfUsed;
+  if (by_flag && !used) return sliding;
   if (const Json* types = find_key(config, "layer_types"); types != nullptr) {
     if (!types->is_array() || types->size() < count) {
       return wrong_value("layer_types", types->dump(), fmt::format("a list of {} layer types", count));
@@ -160,7 +172,6 @@ Result<std::vector<bool>> sliding_layers(const Json& config, const Architecture&
     }
     return sliding;
   }
-  TRY_ASSIGN(const bool used, flag_at(config, {"use_sliding_window", false}));
   TRY_ASSIGN(const std::int64_t from, int_at(config, {"max_window_layers", 28}, model, 0, kMaxSize));
   TRY_ASSIGN(const std::int64_t every,
              int_at(config, {"sliding_window_pattern|_sliding_window_pattern", 6}, model, 1, kMaxLayers));
@@ -225,6 +236,10 @@ Status read_traits(const Json& config, const Architecture& row, ModelConfig& mod
   TRY_ASSIGN(model.norm_affine, flag_at(config, row.norm_affine));
   TRY_ASSIGN(const bool qk_norm, flag_at(config, row.use_qk_norm));
   model.qk_norm = qk_norm && row.qk_norm != QkNormKind::kNone;
+  if (model.qk_norm && row.qk_norm == QkNormKind::kPerHeadOwn && model.heads * model.layers > kMaxRepeated) {
+    return wrong_value(row.keys.heads.key, std::to_string(model.heads),
+                       fmt::format("such that {} layers have at most {} heads", model.layers, kMaxRepeated));
+  }
   TRY_ASSIGN(model.parallel_residual, flag_at(config, row.parallel_residual));
   TRY_ASSIGN(model.pre_norm, flag_at(config, row.pre_norm));
   TRY_ASSIGN(const bool removed, flag_at(config, row.remove_final_norm));

@@ -137,6 +137,22 @@ TEST(ModelConfigTest, WindowsFollowTheFamily) {
   EXPECT_EQ(windows("mistral"), (Windows{0, 0, 0, 0}));
 }
 
+TEST(ModelConfigTest, CountsThatWouldFillMemoryAreRefused) {
+  Json mixture = llama_config();
+  mixture["model_type"] = "mixtral";
+  mixture["architectures"] = nullptr;
+  mixture["num_hidden_layers"] = 4096;
+  mixture["num_local_experts"] = 60000;
+  EXPECT_FALSE(read_model_config(mixture).ok());
+  Json heads = llama_config();
+  heads["model_type"] = "stablelm";
+  heads["architectures"] = nullptr;
+  heads["qk_layernorm"] = true;
+  heads["num_hidden_layers"] = 4096;
+  heads["hidden_size"] = heads["num_attention_heads"] = heads["num_key_value_heads"] = 32768;
+  EXPECT_FALSE(read_model_config(heads).ok());
+}
+
 TEST(ArchitectureTableTest, RowsAreWellFormed) {
   std::vector<std::string_view> seen;
   for (const Architecture& row : architectures()) {
