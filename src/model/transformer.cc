@@ -16,12 +16,13 @@ using enum ModuleRole;
 class ModelLoader {
  public:
   ModelLoader(const Context& context, const Checkpoint& checkpoint, const ModelConfig& config,
-              const ModelDescription& description, const Transformer::Options& options)
+              const ModelDescription& description, const LinearFactory& linears, bool streams)
       : context_(context),
         checkpoint_(checkpoint),
         config_(config),
         description_(description),
-        options_(options) {}
+        linears_(linears),
+        streams_(streams) {}
 
   Result<std::unique_ptr<Embedding>> embedding() const {
     std::unique_ptr<Embedding> out(new Embedding(config_));
@@ -39,7 +40,7 @@ class ModelLoader {
           break;
         }
         case kEmbeddingProjection: {
-          TRY_ASSIGN(out->projection_, options_.linears(context_, checkpoint_, module));
+          TRY_ASSIGN(out->projection_, linears_(context_, checkpoint_, module));
           break;
         }
         case kEmbeddingNorm: {
@@ -115,20 +116,20 @@ class ModelLoader {
       TRY_ASSIGN(out.stored_tokens_, checkpoint_.load(module.weight));
       return {};
     }
-    TRY_ASSIGN(const std::unique_ptr<Linear> packed, options_.linears(context_, checkpoint_, module));
+    TRY_ASSIGN(const std::unique_ptr<Linear> packed, linears_(context_, checkpoint_, module));
     out.tokens_ = packed->weight();
     return {};
   }
 
   Status load_into(const ModuleInfo& tied, std::unique_ptr<Linear>& out) const {
     const ModuleInfo module = resolved(tied);
-    const bool large = module.role == kLmHead && options_.residency == Residency::kStream;
+    const bool large = module.role == kLmHead && streams_;
     if (large && is_plain(module) && checkpoint_.find(module.weight)->dtype != DType::kF64) {
       TRY_ASSIGN(Tensor weight, checkpoint_.load(module.weight));
       out = std::make_unique<StoredLinear>(linear_info(module), std::move(weight), std::vector<float>());
       return {};
     }
-    TRY_ASSIGN(out, options_.linears(context_, checkpoint_, module));
+    TRY_ASSIGN(out, linears_(context_, checkpoint_, module));
     return {};
   }
 
@@ -140,7 +141,8 @@ class ModelLoader {
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   const ModelDescription& description_;
-  const Transformer::Options& options_;
+  const LinearFactory& linears_;
+  bool streams_;  // the head stays in the checkpoint's bytes
 };
 
 namespace {
@@ -178,6 +180,13 @@ Status check_batch(const ModelConfig& config, const Batch& batch, const KvCache*
   return {};
 }
 
+LinearFactory operator_factory(std::shared_ptr<const OperatorSource> operators, OperatorForm form) {
+  return [operators = std::move(operators), form](const Context& context, const Checkpoint&,
+                                                  const ModuleInfo& module) {
+    return operators->linear(context, module, form);
+  };
+}
+
 Error stopped() {
   return Error{ErrorCode::kInterrupted, "stopped on request", {}, {}};
 }
@@ -196,17 +205,18 @@ Result<std::unique_ptr<Transformer>> Transformer::open(const Context& context, c
   TRY_ASSIGN(OperatorSource source, OperatorSource::open(checkpoint));
   model->operators_ = std::make_shared<const OperatorSource>(std::move(source));
   if (!model->options_.linears) {
-    model->options_.linears = [operators = model->operators_](const Context& at, const Checkpoint&,
-                                                              const ModuleInfo& module) {
-      return operators->linear(at, module);
-    };
+    model->options_.linears = operator_factory(model->operators_, OperatorForm::kDense);
   }
-  const ModelLoader loader(context, checkpoint, model->config_, model->description_, model->options_);
+  const bool whole = model->options_.residency == Residency::kWhole;
+  const bool packs = whole && !options.linears;
+  const LinearFactory held =
+      packs ? operator_factory(model->operators_, OperatorForm::kPacked) : model->options_.linears;
+  const ModelLoader loader(context, checkpoint, model->config_, model->description_, held, !whole);
   TRY_ASSIGN(model->embedding_, loader.embedding());
   TRY_ASSIGN(model->head_, loader.head());
-  if (model->options_.residency == Residency::kWhole) {
+  if (whole) {
     for (int i = 0; i < static_cast<int>(model->config_.layers); ++i) {
-      TRY_ASSIGN(std::unique_ptr<Block> block, model->load_block(context, i));
+      TRY_ASSIGN(std::unique_ptr<Block> block, model->make_block(context, i, held));
       model->blocks_.push_back(std::move(block));
     }
   }
@@ -214,12 +224,17 @@ Result<std::unique_ptr<Transformer>> Transformer::open(const Context& context, c
 }
 
 Result<std::unique_ptr<Block>> Transformer::load_block(const Context& context, int index) const {
+  return make_block(context, index, options_.linears);
+}
+
+Result<std::unique_ptr<Block>> Transformer::make_block(const Context& context, int index,
+                                                       const LinearFactory& linears) const {
   auto block = std::make_unique<Block>(config_, index);
   for (const ModuleInfo& module : description_.modules) {
     if (module.block != index) continue;
     if (module.kind == ModuleKind::kLinear) {
       TRY_ASSIGN(std::unique_ptr<Linear> linear,
-                 options_.linears(context, *checkpoint_, module).at(fmt::format("module {}", module.name)));
+                 linears(context, *checkpoint_, module).at(fmt::format("module {}", module.name)));
       block->add(std::move(linear));
     } else if (module.kind == ModuleKind::kNorm) {
       TRY_ASSIGN(Norm norm, ModelLoader::load_norm(*checkpoint_, module));

@@ -94,7 +94,10 @@ class Transformer {
  public:
   struct Options {
     Residency residency = Residency::kWhole;
-    LinearFactory linears = nullptr;  // empty: dense or compressed operators as the checkpoint says
+    // Makes operators from modules; empty: dense or compressed ones as the checkpoint says. Those that the
+    // model holds (Residency::kWhole) are packed in the checkpoint's own precision; load_block() gives dense
+    // ones, which may be changed. The bits of the outputs are the same.
+    LinearFactory linears = nullptr;
   };
   // `checkpoint` must outlive the model.
   static Result<std::unique_ptr<Transformer>> open(const Context& context, const Checkpoint& checkpoint,
@@ -136,6 +139,8 @@ class Transformer {
 
  private:
   Transformer() = default;
+  Result<std::unique_ptr<Block>> make_block(const Context& context, int index,
+                                            const LinearFactory& linears) const;
 
   const Checkpoint* checkpoint_ = nullptr;
   Options options_;

@@ -50,13 +50,19 @@ struct AttentionQuantizers {
   std::optional<ActivationQuantizer> query, key, value;
 };
 
+enum class OperatorForm {
+  kDense,   // plain weights as DenseLinear, which may be changed
+  kPacked,  // packed in the checkpoint's precision: half the memory for bf16, and no packing in every product
+};
+
 // The operators of a checkpoint: plain ones for plain weights. Reads quantization_config once.
 class OperatorSource {
  public:
   // `checkpoint` must outlive the object.
   static Result<OperatorSource> open(const Checkpoint& checkpoint);
 
-  Result<std::unique_ptr<Linear>> linear(const Context& context, const ModuleInfo& module) const;
+  Result<std::unique_ptr<Linear>> linear(const Context& context, const ModuleInfo& module,
+                                         OperatorForm form) const;
   // Null without quantization of attention states.
   Result<std::unique_ptr<AttentionQuantizers>> attention(const ModuleInfo& module) const;
 

@@ -89,11 +89,12 @@ Status pack(const Context& context, const CompressedWeight& weight, CompressedLi
   return {};
 }
 
-void pack_plain(const Context& context, const Matrix& weight, CompressedLinear& out) {
+// `storage` F16 or BF16 only where the weights are of that type.
+void pack_plain(const Context& context, const Matrix& weight, DType storage, CompressedLinear& out) {
   for (std::int64_t r = 0; r < weight.rows(); r += CompressedLinear::kPieceRows) {
     const std::int64_t rows = std::min(CompressedLinear::kPieceRows, weight.rows() - r);
     out.pieces.push_back(
-        kernels::pack_dense(context.pool, rows, weight.cols(), weight.row(r).data(), weight.cols()));
+        kernels::pack_dense(context.pool, rows, weight.cols(), weight.row(r).data(), weight.cols(), storage));
   }
 }
 
@@ -162,6 +163,7 @@ Status OperatorSource::read_transforms() {
 }
 
 const QuantizationScheme* OperatorSource::scheme_of(const ModuleInfo& module) const {
+  if (quantized_ == nullptr) return nullptr;
   if (const QuantizedModule* stored = quantized_->find(base_of(module.weight)); stored != nullptr) {
     return &quantized_->scheme(*stored);
   }
@@ -207,11 +209,13 @@ Result<ActivationQuantizer> OperatorSource::activation_quantizer(const Quantizat
 
 Status OperatorSource::load_weight(const Context& context, const ModuleInfo& module,
                                    CompressedLinear& out) const {
-  const QuantizedModule* stored = quantized_->find(base_of(module.weight));
+  const QuantizedModule* stored = quantized_ == nullptr ? nullptr : quantized_->find(base_of(module.weight));
   if (stored == nullptr) {
     TRY_ASSIGN(const Matrix weight, load_matrix(context, *checkpoint_, module.weight, module.rows,
                                                 module.cols, module.transposed));
-    pack_plain(context, weight, out);
+    const DType stored_as = checkpoint_->find(module.weight)->dtype;
+    pack_plain(context, weight,
+               stored_as == DType::kF16 || stored_as == DType::kBF16 ? stored_as : DType::kF32, out);
     return {};
   }
   if (module.transposed) return bad_data("a quantized Conv1D weight cannot be read");
@@ -222,7 +226,7 @@ Status OperatorSource::load_weight(const Context& context, const ModuleInfo& mod
   }
   if (weight.format() != CompressionFormat::kDense) return pack(context, weight, out);
   TRY_ASSIGN(const Matrix simulated, simulate_stored(context, weight.args(), weight));
-  pack_plain(context, simulated, out);
+  pack_plain(context, simulated, DType::kF32, out);
   return {};
 }
 
@@ -294,10 +298,11 @@ Result<std::unique_ptr<Linear>> OperatorSource::compressed(const Context& contex
   return std::unique_ptr<Linear>(std::move(out));
 }
 
-Result<std::unique_ptr<Linear>> OperatorSource::linear(const Context& context,
-                                                       const ModuleInfo& module) const {
+Result<std::unique_ptr<Linear>> OperatorSource::linear(const Context& context, const ModuleInfo& module,
+                                                       OperatorForm form) const {
   const bool plain = quantized_ == nullptr || (scheme_of(module) == nullptr && transforms_of(module).empty());
-  return plain ? load_linear(context, *checkpoint_, module) : compressed(context, module);
+  if (plain && form == OperatorForm::kDense) return load_linear(context, *checkpoint_, module);
+  return compressed(context, module);
 }
 
 Result<std::unique_ptr<AttentionQuantizers>> OperatorSource::attention(const ModuleInfo& module) const {
