@@ -78,16 +78,20 @@ std::optional<std::pair<std::size_t, std::size_t>> Regex::search(std::string_vie
 bool Regex::for_each_match(std::string_view text,
                            const std::function<void(std::size_t, std::size_t)>& visit) const {
   const MatchData match(code_->code);
-  const LongMatchContext limits;
+  std::optional<LongMatchContext> long_match;  // made when a match needs it: it costs a mapping
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match.data);
   const auto search_at = [&](std::size_t at, std::uint32_t options) {
     return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-                       options | PCRE2_NO_UTF_CHECK, match.data, limits.context);
+                       options | PCRE2_NO_UTF_CHECK, match.data, long_match ? long_match->context : nullptr);
   };
   std::size_t start = 0;
   std::optional<std::size_t> last_end;
   while (start <= text.size()) {
     int found = search_at(start, 0);
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT && !long_match) {
+      long_match.emplace();
+      found = search_at(start, 0);
+    }
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = search_at(start, PCRE2_NO_JIT);
     if (found == PCRE2_ERROR_NOMATCH) return true;
     if (found < 0) return false;

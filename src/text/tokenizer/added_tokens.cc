@@ -67,14 +67,15 @@ void AddedTokenFinder::for_each(std::string_view text,
       ++at;
       continue;
     }
-    // A match passed over because of single_word is still not searched again, as in the reference.
+    // As in the reference, the search goes on behind the match whatever becomes of it: inside one that is
+    // passed over nothing is found, and in the white space that rstrip took a token may be found again.
     std::size_t begin = at, end = at + length;
     at = end;
-    if (begin < done || (token->single_word && !is_single_word(text, begin, end))) continue;
+    if (token->single_word && !is_single_word(text, begin, end)) continue;
     if (token->lstrip) begin = std::max(begin_of_space_before(text, begin), done);
     if (token->rstrip) end = end_of_space_after(text, end);
     if (done < begin) visit(span(done, begin), nullptr);
-    visit(span(begin, end), token);
+    if (begin < end) visit(span(begin, end), token);
     done = end;
   }
   if (done < text.size()) visit(span(done, text.size()), nullptr);

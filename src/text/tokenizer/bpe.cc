@@ -59,7 +59,8 @@ class Bpe final : public Model {
         fuse_unk_(spec.fuse_unk),
         ignore_merges_(spec.ignore_merges),
         prefix_(spec.continuing_subword_prefix),
-        suffix_(spec.end_of_word_suffix) {
+        suffix_(spec.end_of_word_suffix),
+        plain_(prefix_.empty() && suffix_.empty()) {
     if (!spec.unk_token.empty()) unk_ = vocabulary_.find(spec.unk_token);
     for (std::size_t b = 0; b < 256; ++b) {
       std::string text;
@@ -68,6 +69,11 @@ class Bpe final : public Model {
       byte_id_[b] = byte_fallback_ ? vocabulary_.find(byte_token(b)) : kNoToken;
     }
     all_bytes_ = std::none_of(byte_id_.begin(), byte_id_.end(), [](TokenId id) { return id == kNoToken; });
+  }
+
+  // A token for what is unknown, unless none is wanted or nothing can be unknown.
+  bool has_unknown_token(const ModelSpec& spec) const {
+    return spec.unk_token.empty() || unk_ != kNoToken || all_bytes_ || raw_bytes_;
   }
 
   Status add_merges(const std::vector<Merge>& merges) {
@@ -125,7 +131,7 @@ class Bpe final : public Model {
     // Whole-piece look-ups, prefixes and suffixes depend on where a piece ends; dropped characters join their
     // neighbours; a character missing beside byte tokens is put down late (see split_chars).
     const bool unknown_is_safe = raw_bytes_ || all_bytes_ || (unk_ != kNoToken && !byte_fallback_);
-    can_cut_ = !ignore_merges_ && prefix_.empty() && suffix_.empty() && unknown_is_safe;
+    can_cut_ = !ignore_merges_ && plain_ && unknown_is_safe;
     for (const Merge& merge : merges) {
       if (!can_cut_) return;
       const std::string_view left = vocabulary_.text(merge.left), right = vocabulary_.text(merge.right);
@@ -178,15 +184,17 @@ class Bpe final : public Model {
     }
   }
 
+  // The character with what marks its place in the piece, as the vocabulary writes it.
+  std::string affixed(std::string_view piece, std::size_t begin, std::size_t end) const {
+    std::string text = begin > 0 ? prefix_ : std::string();
+    text += piece.substr(begin, end - begin);
+    return end == piece.size() ? text + suffix_ : text;
+  }
+
   TokenId id_of_char(std::string_view piece, std::size_t begin, std::size_t end) const {
-    if (prefix_.empty() && suffix_.empty()) {
-      const auto byte = static_cast<unsigned char>(piece[begin]);
-      return byte < 128 ? unit_id_[byte] : vocabulary_.find(piece.substr(begin, end - begin));
-    }
-    std::string text(piece.substr(begin, end - begin));
-    if (begin > 0) text.insert(0, prefix_);
-    if (end == piece.size()) text += suffix_;
-    return vocabulary_.find(text);
+    if (!plain_) return vocabulary_.find(affixed(piece, begin, end));
+    const auto byte = static_cast<unsigned char>(piece[begin]);
+    return byte < 128 ? unit_id_[byte] : vocabulary_.find(piece.substr(begin, end - begin));
   }
 
   // Order of the reference: a run of unknown characters is put down when the next known one comes, so byte
@@ -212,15 +220,18 @@ class Bpe final : public Model {
     put_unknown();
   }
 
+  // Bytes of prefix and suffix too, as in the reference.
   bool put_byte_tokens(std::string_view piece, std::size_t begin, std::size_t end,
                        std::vector<Symbol>& symbols) const {
     if (!byte_fallback_) return false;
-    const auto id_at = [&](std::size_t i) { return byte_id_[static_cast<unsigned char>(piece[i])]; };
-    for (std::size_t i = begin; i < end; ++i) {
-      if (id_at(i) == kNoToken) return false;
+    const std::string text = affixed(piece, begin, end);
+    const auto id_of = [this](char byte) { return byte_id_[static_cast<unsigned char>(byte)]; };
+    if (std::any_of(text.begin(), text.end(), [&](char byte) { return id_of(byte) == kNoToken; }))
+      return false;
+    for (const char byte : text) {
+      begin = std::min(begin + 1, end);
+      symbols.push_back({id_of(byte), static_cast<std::uint32_t>(begin)});
     }
-    for (std::size_t i = begin; i < end; ++i)
-      symbols.push_back({id_at(i), static_cast<std::uint32_t>(i + 1)});
     return true;
   }
 
@@ -261,6 +272,7 @@ class Bpe final : public Model {
   bool all_bytes_ = false;
   bool can_cut_ = false;
   std::string prefix_, suffix_;
+  bool plain_;  // neither prefix nor suffix
 };
 
 struct Candidate {
@@ -333,6 +345,9 @@ bool can_use_raw_bytes(const ModelSpec& spec) {
 
 Result<std::unique_ptr<Model>> make_bpe(const ModelSpec& spec, bool raw_bytes) {
   auto bpe = std::make_unique<Bpe>(spec, raw_bytes);
+  if (!bpe->has_unknown_token(spec)) {
+    return bad_data(fmt::format("\"unk_token\" is \"{}\", which is not in the vocabulary", spec.unk_token));
+  }
   TRY(bpe->add_merges(spec.merges));
   return std::unique_ptr<Model>(std::move(bpe));
 }

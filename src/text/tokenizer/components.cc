@@ -34,6 +34,7 @@ Result<Pattern> Pattern::from_json(const Json& object, std::string_view key) {
 
 void Pattern::for_each(std::string_view text,
                        const std::function<void(std::size_t, std::size_t, bool)>& visit) const {
+  if (text.empty()) return;  // also for expressions that match nothing
   std::size_t done = 0;
   const auto match = [&](std::size_t begin, std::size_t end) {
     if (begin > done) visit(done, begin, false);

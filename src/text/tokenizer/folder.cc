@@ -21,8 +21,10 @@ Result<TokenizerSpec> read_json_tokenizer(const std::filesystem::path& file, con
 // Two formats share the name tokenizer.model.
 Result<TokenizerSpec> read_model_file(const std::filesystem::path& file, const TokenizerSettings& settings) {
   TRY_ASSIGN(const std::string bytes, read_text_file(file));
-  return looks_like_tiktoken(bytes) ? read_tiktoken(bytes, settings)
-                                    : read_sentencepiece_model(bytes, settings);
+  if (looks_like_tiktoken(bytes)) return read_tiktoken(bytes, settings);
+  TokenizerSettings named = settings;
+  named.is_spiece_file = file.filename() == "spiece.model";
+  return read_sentencepiece_model(bytes, named);
 }
 
 Result<TokenizerSpec> read_gpt2(const std::filesystem::path& file, const TokenizerSettings& settings) {

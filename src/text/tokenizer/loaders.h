@@ -29,6 +29,7 @@ struct TokenizerSettings {
   std::optional<bool> add_bos_token, add_eos_token, add_prefix_space, do_lower_case, strip_accents,
       tokenize_chinese_chars;
   std::string chat_template;
+  bool is_spiece_file = false;  // the model is called spiece.model, as T5's is
 };
 
 Result<TokenizerSettings> read_tokenizer_settings(const std::filesystem::path& folder);

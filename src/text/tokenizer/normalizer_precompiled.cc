@@ -28,7 +28,7 @@ class Precompiled final : public Normalizer {
       const auto whole =
           end - begin < 6 ? map_.shortest(std::string_view(bytes).substr(begin, end - begin)) : std::nullopt;
       if (whole) {
-        out.put(*whole, begin, end);
+        out.put_aligned(*whole, begin, end);
       } else {
         by_characters(bytes, begin, end, out);
       }
@@ -42,7 +42,7 @@ class Precompiled final : public Normalizer {
     for (std::size_t i = begin; i < end;) {
       const std::size_t length = char_length(bytes[i]);
       const auto mapped = map_.shortest(std::string_view(bytes).substr(i, length));
-      mapped ? out.put(*mapped, i, i + length) : out.keep(i, i + length);
+      mapped ? out.put_aligned(*mapped, i, i + length) : out.keep(i, i + length);
       i += length;
     }
   }

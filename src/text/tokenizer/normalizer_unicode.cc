@@ -48,18 +48,25 @@ class UnicodeForm final : public Normalizer {
   }
 
  private:
-  using Decomposed = std::vector<utf8proc_int32_t>;
+  // `change` as in Hugging Face's NormalizedString: 0 stands for the next old character, 1 for none, -n for
+  // the next one and n dropped ones after it.
+  struct Code {
+    utf8proc_int32_t code;
+    int change;
+  };
+  using Codes = std::vector<Code>;
 
   static int combining_class(utf8proc_int32_t code) { return utf8proc_get_property(code)->combining_class; }
 
-  void decompose(char32_t code, Decomposed& out) const {
+  void decompose(char32_t code, Codes& out) const {
     std::array<utf8proc_int32_t, 32> buffer{};  // the longest decomposition (U+FDFA) has 18 characters
     int boundary_class = 0;
     const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(code), buffer.data(),
                                                buffer.size(), options_, &boundary_class);
     CHECK(count >= 0 && count <= static_cast<utf8proc_ssize_t>(buffer.size()),
           "a decomposition fits the buffer");
-    out.insert(out.end(), buffer.begin(), buffer.begin() + count);
+    for (utf8proc_ssize_t i = 0; i < count; ++i)
+      out.push_back({buffer[static_cast<std::size_t>(i)], i == 0 ? 0 : 1});
   }
 
   // True when no normalization form joins `code` to, or reorders it with, what stands before it: its
@@ -67,39 +74,80 @@ class UnicodeForm final : public Normalizer {
   // and final consonants).
   bool is_boundary(char32_t code) const {
     if (code < 0x300) return true;
-    Decomposed parts;
+    Codes parts;
     decompose(code, parts);
-    const auto head = static_cast<char32_t>(parts.front());
-    return combining_class(parts.front()) == 0 && (char_class(head) & kMark) == 0 &&
+    const auto head = static_cast<char32_t>(parts.front().code);
+    return combining_class(parts.front().code) == 0 && (char_class(head) & kMark) == 0 &&
            !(head >= 0x1160 && head <= 0x11FF);
   }
 
   void normalize(const TrackedText& text, std::size_t begin, std::size_t end, Rewriter& out) const {
     if (end - begin == 1) return out.keep(begin, end);
-    Decomposed codes;
+    Codes codes;
     for (std::size_t i = begin; i < end;) {
       const DecodedChar c = decode_char(text.bytes.data() + i);
       decompose(c.code, codes);
       i += c.length;
     }
-    // Canonical order: each run of non-starters by class, stable. (utf8proc's own sort is quadratic in the
-    // run.)
-    const auto is_starter = [](utf8proc_int32_t code) { return combining_class(code) == 0; };
+    put_in_order(codes);
+    if (compose_) compose(codes);
+    std::string character;
+    for (const Code& code : codes) {
+      character.clear();
+      append_utf8(character, static_cast<char32_t>(code.code));
+      if (!text.tracked) {
+        out.put(character, begin, end);
+        continue;
+      }
+      // begin walks over the old characters; an inserted one shares the place of the one before it.
+      const Span origin = code.change <= 0 ? text.origin[begin]
+                          : begin == 0     ? Span{}
+                                           : text.origin[begin - 1];
+      out.put_from(character, origin, begin);
+      for (int used = code.change; used <= 0 && begin < end; ++used) begin += char_length(text.bytes[begin]);
+    }
+  }
+
+  // Canonical order: each run of non-starters by class, stable. (utf8proc's own sort is quadratic in the
+  // run.)
+  static void put_in_order(Codes& codes) {
+    const auto is_starter = [](const Code& code) { return combining_class(code.code) == 0; };
     for (auto i = codes.begin(); i != codes.end();) {
       i = std::find_if_not(i, codes.end(), is_starter);
       const auto stop = std::find_if(i, codes.end(), is_starter);
-      std::stable_sort(i, stop, [](auto a, auto b) { return combining_class(a) < combining_class(b); });
+      std::stable_sort(i, stop, [](const Code& a, const Code& b) {
+        return combining_class(a.code) < combining_class(b.code);
+      });
       i = stop;
     }
-    auto count = static_cast<utf8proc_ssize_t>(codes.size());
-    if (compose_) {
-      count = utf8proc_normalize_utf32(codes.data(), count,
-                                       static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  }
+
+  // The primary composite of two characters, 0 if there is none.
+  static utf8proc_int32_t composite(utf8proc_int32_t first, utf8proc_int32_t second) {
+    std::array<utf8proc_int32_t, 2> pair{first, second};
+    const auto count = utf8proc_normalize_utf32(
+        pair.data(), 2, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    return count == 1 ? pair[0] : 0;
+  }
+
+  // UAX #15, D117: a character joins the last starter unless one of the same or a higher class stands
+  // between.
+  static void compose(Codes& codes) {
+    std::size_t starter = codes.size(), kept = 0;
+    int last_class = -1;  // of what stands behind the starter
+    for (const Code code : codes) {
+      const int own_class = combining_class(code.code);
+      const utf8proc_int32_t joined =
+          starter < kept && last_class < own_class ? composite(codes[starter].code, code.code) : 0;
+      if (joined != 0) {
+        codes[starter] = {joined, codes[starter].change + code.change - 1};
+        continue;
+      }
+      if (own_class == 0) starter = kept;
+      last_class = own_class == 0 ? -1 : own_class;
+      codes[kept++] = code;
     }
-    std::string result;
-    for (utf8proc_ssize_t i = 0; i < count; ++i)
-      append_utf8(result, static_cast<char32_t>(codes[static_cast<std::size_t>(i)]));
-    out.put(result, begin, end);
+    codes.resize(kept);
   }
 
   bool compose_;

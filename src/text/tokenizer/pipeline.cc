@@ -64,6 +64,14 @@ struct Pipeline::Sink {
   std::vector<TokenOffset> offsets;
   bool tracked = false;
   Scratch* scratch = nullptr;
+
+  // `text`: what the token looks like to the trimming of offsets.
+  void put(TokenId id, Span original, std::string_view text, const PostProcessor& post) {
+    TokenOffset offset{original.begin, original.end};
+    if (post.trim_offsets) offset = trim_offset(offset, text, ids.empty(), post.add_prefix_space);
+    ids.push_back(id);
+    offsets.push_back(offset);
+  }
 };
 
 class Pipeline::BorrowedScratch {
@@ -184,11 +192,7 @@ void Pipeline::encode_plain(std::string_view text, Sink& sink) const {
     } else {
       raw_finder_->for_each(tracked.bytes, [&](Span span, const AddedToken* token) {
         if (token == nullptr) return encode_raw_segment(slice(tracked, span), sink);
-        sink.ids.push_back(token->id);
-        if (sink.tracked) {
-          const Span original = tracked.original(span);
-          sink.offsets.push_back({original.begin, original.end});
-        }
+        put_added(*token, tracked, span, sink);
       });
     }
     starts_text = false;
@@ -196,16 +200,18 @@ void Pipeline::encode_plain(std::string_view text, Sink& sink) const {
   }
 }
 
+void Pipeline::put_added(const AddedToken& token, const TrackedText& text, Span span, Sink& sink) const {
+  if (!sink.tracked) return sink.ids.push_back(token.id);
+  const std::string_view found = std::string_view(text.bytes).substr(span.begin, span.end - span.begin);
+  sink.put(token.id, text.original(span), found, post_);
+}
+
 void Pipeline::encode_raw_segment(TrackedText text, Sink& sink) const {
   if (normalizer_) normalizer_->apply(text);
   if (normalized_finder_->empty()) return encode_normalized_segment(std::move(text), sink);
   normalized_finder_->for_each(text.bytes, [&](Span span, const AddedToken* token) {
     if (token == nullptr) return encode_normalized_segment(slice(text, span), sink);
-    sink.ids.push_back(token->id);
-    if (sink.tracked) {
-      const Span original = text.original(span);
-      sink.offsets.push_back({original.begin, original.end});
-    }
+    put_added(*token, text, span, sink);
   });
 }
 
@@ -231,8 +237,7 @@ void Pipeline::encode_piece(const TrackedText& text, const Span& span, Sink& sin
       model_->tokenize(part, tokens);
       for (const Token& token : tokens) {
         const Span original = text.original({at + token.span.begin, at + token.span.end});
-        sink.ids.push_back(token.id);
-        sink.offsets.push_back({original.begin, original.end});
+        sink.put(token.id, original, text_for_decoding(token.id), post_);
       }
     }
     rest.remove_prefix(length);
@@ -264,12 +269,6 @@ Encoding Pipeline::encode_tracked(std::string_view text) const {
   Encoding encoding;
   encoding.ids = std::move(sink.ids);
   encoding.offsets = std::move(sink.offsets);
-  if (post_.trim_offsets) {
-    for (std::size_t i = 0; i < encoding.ids.size(); ++i) {
-      encoding.offsets[i] = trim_offset(encoding.offsets[i], text_for_decoding(encoding.ids[i]), i == 0,
-                                        post_.add_prefix_space);
-    }
-  }
   return encoding;
 }
 

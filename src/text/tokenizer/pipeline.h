@@ -52,6 +52,7 @@ class Pipeline final : public Tokenizer {
   Status assign_added_ids();
 
   void encode_plain(std::string_view text, Sink& sink) const;
+  void put_added(const AddedToken& token, const TrackedText& text, Span span, Sink& sink) const;
   void encode_raw_segment(TrackedText text, Sink& sink) const;
   void encode_normalized_segment(TrackedText text, Sink& sink) const;
   void encode_piece(const TrackedText& text, const Span& span, Sink& sink) const;
@@ -78,6 +79,6 @@ class Pipeline final : public Tokenizer {
 };
 
 // The tokenizer.json of a spec.
-std::string write_tokenizer_json(const TokenizerSpec& spec);
+Result<std::string> write_tokenizer_json(const TokenizerSpec& spec);
 
 }  // namespace nibble::text

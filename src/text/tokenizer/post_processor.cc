@@ -156,21 +156,28 @@ Result<PostProcessor> make_post_processor(const Json& description) {
 }
 
 TokenOffset trim_offset(TokenOffset offset, std::string_view token, bool is_first, bool add_prefix_space) {
-  const auto is_blank = [](char32_t c) { return c == kByteLevelSpace || is_space(c); };
-  std::uint32_t leading = 0, trailing = 0;
+  // Bytes of the text that a blank stands for; 0 when it is none.
+  const auto blank = [](const DecodedChar& c) {
+    return c.code == kByteLevelSpace ? 1 : is_space(c.code) ? c.length : 0;
+  };
+  std::uint32_t leading = 0, leading_bytes = 0, trailing_bytes = 0;
   for (std::size_t i = 0; i < token.size(); ++leading) {
     const DecodedChar c = decode_char(token.data() + i);
-    if (!is_blank(c.code)) break;
+    if (blank(c) == 0) break;
+    leading_bytes += blank(c);
     i += c.length;
   }
-  for (std::string_view rest = token; !rest.empty(); ++trailing) {
+  for (std::string_view rest = token; !rest.empty();) {
     const DecodedChar c = decode_last_char(rest);
-    if (!is_blank(c.code)) break;
+    if (blank(c) == 0) break;
+    trailing_bytes += blank(c);
     rest.remove_suffix(c.length);
   }
-  if (leading == 1 && add_prefix_space && (is_first || offset.begin == 0)) leading = 0;
-  offset.begin = std::min(offset.begin + leading, offset.end);
-  if (trailing > 0 && offset.end >= trailing) offset.end = std::max(offset.end - trailing, offset.begin);
+  if (leading == 1 && add_prefix_space && (is_first || offset.begin == 0)) leading_bytes = 0;
+  offset.begin = std::min(offset.begin + leading_bytes, offset.end);
+  if (trailing_bytes > 0 && offset.end >= trailing_bytes) {
+    offset.end = std::max(offset.end - trailing_bytes, offset.begin);
+  }
   return offset;
 }
 

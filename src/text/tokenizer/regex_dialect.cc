@@ -24,16 +24,18 @@ struct Escape {
   std::string_view outside;
 };
 
-// Members of \w in Oniguruma: the property Alphabetic, marks, digits, connectors, and the
-// superscripts and fractions of Latin-1 (by its tables, not its manual).
-#define NIBBLE_WORD R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})"
+// \w of Oniguruma: the property Alphabetic, marks, digits and connectors; outside of classes also the
+// superscripts and fractions of Latin-1 (so it behaves, its manual does not say).
+#define NIBBLE_WORD R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})"
+#define NIBBLE_FREE_WORD NIBBLE_WORD R"(\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})"
 constexpr Escape kEscapes[] = {
     {'s', R"(\p{White_Space})", R"(\p{White_Space})"},
     {'S', R"(\P{White_Space})", R"(\P{White_Space})"},
-    {'w', NIBBLE_WORD, "[" NIBBLE_WORD "]"},
-    {'W', "", "[^" NIBBLE_WORD "]"},
+    {'w', NIBBLE_WORD, "[" NIBBLE_FREE_WORD "]"},
+    {'W', "", "[^" NIBBLE_FREE_WORD "]"},
     {'b', "\\b",
-     "(?:(?<=[" NIBBLE_WORD "])(?![" NIBBLE_WORD "])|(?<![" NIBBLE_WORD "])(?=[" NIBBLE_WORD "]))"},
+     "(?:(?<=[" NIBBLE_FREE_WORD "])(?![" NIBBLE_FREE_WORD "])|(?<![" NIBBLE_FREE_WORD
+     "])(?=[" NIBBLE_FREE_WORD "]))"},
     {'h', "0-9a-fA-F", "[0-9a-fA-F]"},
     {'H', "", "[^0-9a-fA-F]"},
 };
@@ -47,7 +49,9 @@ constexpr std::pair<std::string_view, std::string_view> kPosix[] = {
     {"[:blank:]", R"(\t\p{Zs})"},       {"[:cntrl:]", R"(\p{Cc})"},
     {"[:xdigit:]", "0-9a-fA-F"},
 };
+constexpr std::string_view kNotWord = "[^" NIBBLE_WORD "]";
 #undef NIBBLE_WORD
+#undef NIBBLE_FREE_WORD
 
 constexpr int kMaxNesting = 16;
 
@@ -204,8 +208,9 @@ class Translator {
         at_ += 2;
       } else if (in_[at_] == '\\') {
         TRY_ASSIGN(const Member member, escaped());
-        member.inside.empty() ? set.alternatives.push_back(member.outside)
-                              : void(set.members += member.inside);
+        member.inside.empty()
+            ? set.alternatives.push_back(in_[at_ - 1] == 'W' ? std::string(kNotWord) : member.outside)
+            : void(set.members += member.inside);
       } else if (in_.substr(at_, 2) == "[:" && in_.find(":]", at_) != std::string_view::npos) {
         TRY(posix_bracket(set));
       } else if (in_[at_] == '[') {

@@ -158,7 +158,9 @@ Status fill_vocabulary(const SentencePieceModel& model, TokenizerSpec& spec) {
     token.content = std::string(piece.text);
     token.id = static_cast<TokenId>(id);
     token.special = piece.type != kUserDefined;
-    token.in_text = !token.special;  // "<s>" in a text is four characters to SentencePiece
+    // "<s>" in a text is three characters to SentencePiece; user-defined symbols are found first by BPE
+    // models and chosen by their scores by Unigram ones.
+    token.in_text = !token.special && model.model_type != kUnigramType;
     token.normalized = !token.special;
     spec.added_tokens.push_back(std::move(token));
   }
@@ -186,23 +188,23 @@ void fill_bpe(const SentencePieceModel& model, ModelSpec& spec) {
                                         [&](TokenId id) { return ranks[static_cast<std::size_t>(id)]; });
 }
 
-// A user-defined symbol gets more than its characters could.
+// The score of a user-defined symbol, which is not a log probability (0.2.3; earlier versions had another
+// bonus).
+float user_defined_score(std::string_view symbol) {
+  return static_cast<float>(0.1 * static_cast<double>(symbol.size() - 1));
+}
+
 void fill_unigram(const SentencePieceModel& model, ModelSpec& spec) {
   spec.kind = ModelKind::kUnigram;
   spec.single_precision = true;
-  double best = std::numeric_limits<double>::lowest(), worst = std::numeric_limits<double>::max();
-  for (const Piece& piece : model.pieces) {
-    if (piece.type != kNormal) continue;
-    best = std::max<double>(best, piece.score);
-    worst = std::min<double>(worst, piece.score);
-  }
-  spec.lowest_score = worst == std::numeric_limits<double>::max() ? 0 : worst;
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const Piece& piece = model.pieces[id];
-    const auto length = static_cast<double>(piece.text.size());
-    spec.scores.push_back(piece.type == kUserDefined ? length * best - 0.1 : piece.score);
-    if (piece.type != kNormal && piece.type != kUserDefined)
+    spec.scores.push_back(piece.type == kUserDefined ? user_defined_score(piece.text) : piece.score);
+    if (piece.type == kNormal) {
+      spec.lowest_score = std::min<double>(spec.lowest_score.value_or(piece.score), piece.score);
+    } else if (piece.type != kUserDefined) {
       spec.never_chosen.push_back(static_cast<TokenId>(id));
+    }
   }
 }
 
@@ -237,8 +239,8 @@ Status add_specials(const SentencePieceModel& model, const TokenizerSettings& se
   const bool add_bos = settings.add_bos_token.value_or(!ends) && !bos.empty();
   const bool add_eos = settings.add_eos_token.value_or(ends) && !eos.empty();
   for (const AddedToken& token : settings.added_tokens) TRY(add_token(spec, token));
-  if (settings.added_tokens.empty() && ends && (t5 || settings.tokenizer_class.empty()))
-    TRY(add_t5_sentinels(spec));
+  const bool has_sentinels = t5 || (settings.tokenizer_class.empty() && settings.is_spiece_file && ends);
+  if (settings.added_tokens.empty() && has_sentinels) TRY(add_t5_sentinels(spec));
   for (const std::string& name : {bos, eos}) {
     AddedToken token;
     token.content = name;

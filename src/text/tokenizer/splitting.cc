@@ -40,7 +40,7 @@ void Splitter::add_joining(Span span, bool matched) {
   bool join = false;
   switch (behavior_) {
     case SplitBehavior::kRemoved:
-      if (!matched && span.begin < span.end) out_.push_back(span);
+      if (!matched) out_.push_back(span);
       return;
     case SplitBehavior::kMergedWithPrevious:
       join = matched && !last_matched_;
@@ -55,9 +55,15 @@ void Splitter::add_joining(Span span, bool matched) {
   last_matched_ = matched;
   if (join && joinable) {
     out_.back().end = span.end;
-  } else if (span.begin < span.end) {
-    out_.push_back(span);
+  } else {
+    out_.push_back(span);  // also an empty one: a match of nothing keeps its neighbours apart
   }
+}
+
+void Splitter::drop_empty() {
+  const auto first = out_.begin() + static_cast<std::ptrdiff_t>(first_);
+  out_.erase(std::remove_if(first, out_.end(), [](const Span& span) { return span.begin == span.end; }),
+             out_.end());
 }
 
 }  // namespace nibble::text

@@ -34,9 +34,13 @@ class Splitter {
       add_joining(span, matched != invert_);
     }
   }
+  void finish() {
+    if (behavior_ != SplitBehavior::kIsolated) drop_empty();
+  }
 
  private:
   void add_joining(Span span, bool matched);
+  void drop_empty();
 
   std::vector<Span>& out_;
   SplitBehavior behavior_;
@@ -55,6 +59,7 @@ void split_pieces(Pieces& pieces, SplitBehavior behavior, bool invert, Find find
   for (const Span& span : pieces.spans) {
     splitter.start(span.begin);
     find(std::string_view(pieces.text.bytes).substr(span.begin, span.end - span.begin), splitter);
+    splitter.finish();
   }
   pieces.spans = std::move(out);
 }

@@ -9,6 +9,8 @@
 namespace nibble::text {
 namespace {
 
+constexpr std::string_view kMeta = "\xE2\x96\x81";  // U+2581, stands for a space
+
 std::string json_quoted(std::string_view text) {
   return Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
@@ -17,6 +19,54 @@ std::string quoted_or_null(std::string_view text) {
 }
 std::string or_null(const std::string& component) {
   return component.empty() ? "null" : component;
+}
+
+std::string sequence_json(std::string_view key, const std::vector<std::string>& steps) {
+  return fmt::format(R"({{"type":"Sequence","{}":[{}]}})", key, fmt::join(steps, ","));
+}
+
+std::string replace_json(std::string_view kind, std::string_view pattern, std::string_view content) {
+  return fmt::format(R"({{"type":"Replace","pattern":{{"{}":{}}},"content":{}}})", kind, json_quoted(pattern),
+                     json_quoted(content));
+}
+
+bool is_sentencepiece(const Json& part) {
+  return part.is_object() && part.value("type", "") == "SentencePiece";
+}
+
+// SentencePiece's normalizer as standard steps. User-defined symbols become added tokens of the raw text.
+Result<std::string> portable_normalizer(const std::string& component) {
+  if (component.empty()) return std::string("null");
+  TRY_ASSIGN(const Json part, parse_json(component));
+  if (!is_sentencepiece(part)) return component;
+  if (part.value("treat_whitespace_as_suffix", false)) {
+    return failed("a SentencePiece model that puts spaces behind words cannot be written as tokenizer.json");
+  }
+  std::vector<std::string> steps;
+  if (const std::string map = part.value("precompiled_charsmap", ""); !map.empty()) {
+    steps.push_back(fmt::format(R"({{"type":"Precompiled","precompiled_charsmap":"{}"}})", map));
+  }
+  if (part.value("remove_extra_whitespaces", true)) {
+    steps.push_back(replace_json("Regex", R"(\A +| +\z)", ""));
+    steps.push_back(replace_json("Regex", " {2,}", " "));
+  }
+  const bool escapes = part.value("escape_whitespaces", true);
+  if (part.value("add_dummy_prefix", true)) {
+    steps.push_back(fmt::format(R"({{"type":"Prepend","prepend":"{}"}})", escapes ? kMeta : " "));
+  }
+  if (escapes) steps.push_back(replace_json("String", " ", kMeta));
+  return sequence_json("normalizers", steps);
+}
+
+Result<std::string> portable_decoder(const std::string& component) {
+  if (component.empty()) return std::string("null");
+  TRY_ASSIGN(const Json part, parse_json(component));
+  if (!is_sentencepiece(part)) return component;
+  std::vector<std::string> steps{replace_json("String", kMeta, " "), R"({"type":"ByteFallback"})",
+                                 R"({"type":"Fuse"})"};
+  if (part.value("add_dummy_prefix", true))
+    steps.emplace_back(R"({"type":"Strip","content":" ","start":1,"stop":0})");
+  return sequence_json("decoders", steps);
 }
 
 std::string added_token_json(const AddedToken& token) {
@@ -82,10 +132,15 @@ std::string model_json(const ModelSpec& model) {
 
 }  // namespace
 
-std::string write_tokenizer_json(const TokenizerSpec& spec) {
+Result<std::string> write_tokenizer_json(const TokenizerSpec& spec) {
+  TRY_ASSIGN(const std::string normalizer, portable_normalizer(spec.normalizer));
+  TRY_ASSIGN(const std::string decoder, portable_decoder(spec.decoder));
   std::vector<AddedToken> tokens = spec.added_tokens;
   std::sort(tokens.begin(), tokens.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  if (spec.match_added_tokens_verbatim) {
+    for (AddedToken& token : tokens) token.normalized = false;
+  }
   std::string added;
   for (const AddedToken& token : tokens)
     added += (added.empty() ? "\n    " : ",\n    ") + added_token_json(token);
@@ -94,8 +149,8 @@ std::string write_tokenizer_json(const TokenizerSpec& spec) {
       "[{}],\n"
       "  \"normalizer\": {},\n  \"pre_tokenizer\": {},\n  \"post_processor\": {},\n  \"decoder\": {},\n  "
       "\"model\": {}\n}}\n",
-      added, or_null(spec.normalizer), or_null(spec.pre_tokenizer), or_null(spec.post_processor),
-      or_null(spec.decoder), model_json(spec.model));
+      added, normalizer, or_null(spec.pre_tokenizer), or_null(spec.post_processor), decoder,
+      model_json(spec.model));
 }
 
 }  // namespace nibble::text

@@ -16,6 +16,7 @@ Rewriter::Rewriter(TrackedText& text) : text_(text) {
 }
 
 void Rewriter::keep(std::size_t begin, std::size_t end) {
+  if (begin < end) note_first(begin);
   bytes_.append(text_.bytes, begin, end - begin);
   if (text_.tracked) {
     const auto first = text_.origin.begin();
@@ -25,6 +26,7 @@ void Rewriter::keep(std::size_t begin, std::size_t end) {
 }
 
 void Rewriter::put(std::string_view piece, std::size_t begin, std::size_t end) {
+  if (!piece.empty()) note_first(begin);
   bytes_.append(piece);
   if (text_.tracked) {
     const Span span{text_.origin[begin].begin, text_.origin[end - 1].end};
@@ -32,7 +34,30 @@ void Rewriter::put(std::string_view piece, std::size_t begin, std::size_t end) {
   }
 }
 
+void Rewriter::put_aligned(std::string_view piece, std::size_t begin, std::size_t end) {
+  if (!text_.tracked || piece.empty()) return put(piece, begin, end);
+  note_first(begin);
+  Span span;
+  for (std::size_t i = 0; i < piece.size();) {
+    if (begin < end) {
+      span = text_.origin[begin];
+      begin += char_length(text_.bytes[begin]);
+    }
+    const std::size_t length = char_length(piece[i]);
+    bytes_.append(piece.substr(i, length));
+    origin_.insert(origin_.end(), length, span);
+    i += length;
+  }
+}
+
+void Rewriter::put_from(std::string_view piece, Span original, std::size_t source) {
+  note_first(source);
+  bytes_.append(piece);
+  if (text_.tracked) origin_.insert(origin_.end(), piece.size(), original);
+}
+
 void Rewriter::insert(std::string_view piece) {
+  note_first(0);
   bytes_.append(piece);
   if (text_.tracked) {
     const Span span = !origin_.empty()       ? origin_.back()
@@ -43,6 +68,7 @@ void Rewriter::insert(std::string_view piece) {
 }
 
 void Rewriter::put_before(std::string_view piece, std::size_t next) {
+  note_first(next);
   bytes_.append(piece);
   if (text_.tracked) origin_.insert(origin_.end(), piece.size(), text_.origin[next]);
 }
@@ -57,6 +83,7 @@ void Rewriter::drop_suffixes(std::string_view suffix) {
 }
 
 void Rewriter::finish() {
+  text_.starts_text = starts_text_;
   text_.bytes = std::move(bytes_);
   text_.origin = std::move(origin_);
 }

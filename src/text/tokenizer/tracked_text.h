@@ -20,7 +20,7 @@ struct TrackedText {
   std::string bytes;
   std::vector<Span> origin;  // one a byte, when tracked
   bool tracked = false;
-  bool starts_text = true;  // the first byte came from (or was put before) the first byte of the user's text
+  bool starts_text = true;  // the first byte came from, or was put before, the first byte of the user's text
 
   // The original range of [span.begin, span.end); empty spans map to an empty range.
   Span original(Span span) const;
@@ -35,6 +35,11 @@ class Rewriter {
   void keep(std::size_t begin, std::size_t end);
   // Writes `piece`, which stands for the bytes [begin, end) of the old text.
   void put(std::string_view piece, std::size_t begin, std::size_t end);
+  // The same, character by character: the n-th of `piece` stands for the n-th of the old text, more of them
+  // for its last; old characters without a partner belong to nothing (as in HF tokenizers).
+  void put_aligned(std::string_view piece, std::size_t begin, std::size_t end);
+  // The same for a character whose origin the caller knows; `source` is where it stood in the old text.
+  void put_from(std::string_view piece, Span original, std::size_t source);
   // Writes `piece`, which stands for nothing in the old text: it shares the origin of the byte written before
   // it, or, at the front, of the first byte of the old text (as in HF tokenizers).
   void insert(std::string_view piece);
@@ -48,7 +53,12 @@ class Rewriter {
   void finish();
 
  private:
+  void note_first(std::size_t source) {
+    if (bytes_.empty()) starts_text_ = text_.starts_text && source == 0;
+  }
+
   TrackedText& text_;
+  bool starts_text_ = false;
   std::string bytes_;
   std::vector<Span> origin_;
 };

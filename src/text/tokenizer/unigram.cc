@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include "text/tokenizer/byte_trie.h"
@@ -36,7 +37,13 @@ class Unigram final : public Model {
   }
 
   void tokenize(std::string_view piece, std::vector<Token>& out) const override {
-    const std::vector<Step> best = single_ ? viterbi<float>(piece) : viterbi<double>(piece);
+    single_ ? tokenize_with<float>(piece, out) : tokenize_with<double>(piece, out);
+  }
+
+ private:
+  template <class Sum>
+  void tokenize_with(std::string_view piece, std::vector<Token>& out) const {
+    const auto best = viterbi<Sum>(piece);
     std::vector<Token> path;
     for (auto end = static_cast<std::uint32_t>(piece.size()); end > 0; end = best[end].begin) {
       const Token token{best[end].id, {best[end].begin, end}};
@@ -48,11 +55,11 @@ class Unigram final : public Model {
     }
   }
 
- private:
+  template <class Sum>
   struct Step {
     TokenId id = kNoToken;
     std::uint32_t begin = 0;
-    double score = 0;
+    Sum score = 0;
   };
 
   static std::vector<std::pair<std::string_view, TokenId>> keys_of(const ModelSpec& spec) {
@@ -66,20 +73,22 @@ class Unigram final : public Model {
     return keys;
   }
 
-  // SentencePiece keeps the best sums in float and compares candidates in double; Hugging Face has double
-  // throughout.
+  // SentencePiece sums in float, Hugging Face in double: near-ties fall differently.
   template <class Sum>
-  std::vector<Step> viterbi(std::string_view piece) const {
-    std::vector<Step> best(piece.size() + 1);
+  std::vector<Step<Sum>> viterbi(std::string_view piece) const {
+    std::vector<Step<Sum>> best(piece.size() + 1);
+    std::size_t frontier = 0;  // the farthest end that was reached
     for (std::size_t begin = 0; begin < piece.size();) {
       const std::size_t length = char_length(piece[begin]);
+      if constexpr (std::is_same_v<Sum, float>) keep_sums_small(best, begin, frontier);
       const double here = best[begin].score;
       bool has_character = false;
       const auto reach = [&](std::size_t end, TokenId id, double score) {
-        const double sum = score + here;
-        Step& step = best[end];
+        const Sum sum = static_cast<Sum>(score + here);
+        Step<Sum>& step = best[end];
+        frontier = std::max(frontier, end);
         if (step.id == kNoToken || sum > step.score) {
-          step = {id, static_cast<std::uint32_t>(begin), static_cast<double>(static_cast<Sum>(sum))};
+          step = {id, static_cast<std::uint32_t>(begin), sum};
         }
       };
       trie_.prefixes(piece.substr(begin), [&](std::size_t size, TokenId id) {
@@ -90,6 +99,15 @@ class Unigram final : public Model {
       begin += length;
     }
     return best;
+  }
+
+  // Of a long text the sums in float would lose their last digits: SentencePiece 0.2.3 takes them back to 0.
+  static void keep_sums_small(std::vector<Step<float>>& best, std::size_t begin, std::size_t frontier) {
+    const double offset = best[begin].score;
+    if (std::abs(offset) <= 100000.0) return;
+    for (std::size_t i = begin; i <= frontier; ++i) {
+      if (i == begin || best[i].id != kNoToken) best[i].score = static_cast<float>(best[i].score - offset);
+    }
   }
 
   bool put_byte_tokens(std::string_view piece, const Span& span, std::vector<Token>& out) const {
