@@ -75,7 +75,7 @@ int run_verb(const VerbEntry& entry, const std::vector<std::string>& arguments, 
   Result<std::unique_ptr<Program>> program = Program::start(settings, entry.name, stop_on_signals());
   if (!program.ok()) return fail(program.error(), settings);
   const Status status = verb->run(**program);
-  if (status.ok()) return 0;
+  if (status.ok()) return (*program)->exit_code();
   (*program)->print_error(status.error());
   return exit_code(status.error());
 }

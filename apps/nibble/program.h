@@ -29,6 +29,9 @@ class Program {
   Status print(const Json& document, std::string_view text);
   // A piece of a text result that grows while the verb works (generated tokens); shown at once.
   Status stream(std::string_view piece);
+  // The exit code of a run that succeeded but has something to say by it (`diff` of different models).
+  void leave_with(int code) { exit_code_ = code; }
+  int exit_code() const { return exit_code_; }
   bool has_printed() const { return printed_; }
   // The error for people on stderr, and as {"error": ...} on stdout with --json when nothing was printed
   // there.
@@ -43,6 +46,7 @@ class Program {
   ThreadPool pool_;
   Context context_;
   bool printed_ = false;
+  int exit_code_ = 0;
 };
 
 Json error_document(const Error& error);

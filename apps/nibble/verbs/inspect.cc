@@ -12,9 +12,11 @@
 #include "checkpoint/quantized_checkpoint.h"
 #include "format.h"
 #include "model/modules.h"
+#include "model_access.h"
 #include "model_tree.h"
 #include "program.h"
 #include "scheme_text.h"
+#include "tensor_table.h"
 #include "verbs/verbs.h"
 
 namespace nibble::app {
@@ -47,17 +49,22 @@ class Inspect final : public Verb {
     flags.value("--data-width", "BITS", data_width_, "with --size-model: bits of a parameter", 0.01, 64);
     flags.value("--group-size", "N", group_size_,
                 "with --size-model: weights that share scale and zero point; -1: none", -1);
+    flags.toggle("--statistics", table_.statistics, "ranges and zeros, which needs every value to be read",
+                 true);
+    flags.toggle("--histograms", table_.histograms, "how the values of each tensor are spread");
+    flags.toggle("--sparsity", sparsity_, "zeros of every prunable layer, and of all");
     flags.toggle("--metadata", metadata_, "of a GGUF file: its keys and values");
   }
 
   Status run(Program& program) override {
-    TRY_ASSIGN(checkpoint_, Checkpoint::open(model_, {.hub_cache = program.settings().hub_cache}));
+    TRY_ASSIGN(checkpoint_, open_checkpoint(program, model_));
     if (!tensor_.empty()) return show_tensor(program);
     if (!find_.empty()) return show_found(program);
+    if (sparsity_) return show_sparsity(program);
     if (tree_) return show_tree(program);
     if (!size_model_.empty()) return show_size(program);
     if (metadata_) return show_metadata(program);
-    return show_tensors(program);
+    return print_tensors(program, *checkpoint_, table_);
   }
 
  private:
@@ -146,6 +153,12 @@ class Inspect final : public Verb {
                                                format_count(parameters), format_bytes(stored_bytes())));
   }
 
+  // Of the weights that packed tensors stand for.
+  Status show_sparsity(Program& program) {
+    TRY_ASSIGN(checkpoint_, decompressed(std::move(checkpoint_), program.context().pool));
+    return print_sparsity(program, *checkpoint_);
+  }
+
   Status show_metadata(Program& program) {
     const GgufFile* gguf = checkpoint_->gguf();
     if (gguf == nullptr)
@@ -166,32 +179,10 @@ class Inspect final : public Verb {
     return bytes;
   }
 
-  Status show_tensors(Program& program) {
-    Json tensors = Json::array();
-    Table table({"tensor", "type", "shape", "bytes"});
-    std::int64_t elements = 0;
-    for (const TensorInfo& tensor : checkpoint_->tensors()) {
-      tensors.push_back({{"name", tensor.name},
-                         {"stored_as", tensor.stored_as},
-                         {"shape", tensor.shape},
-                         {"bytes", tensor.stored_bytes},
-                         {"file", tensor.file}});
-      table.row({tensor.name, tensor.stored_as, shape_text(tensor.shape),
-                 format_count(static_cast<std::int64_t>(tensor.stored_bytes))});
-      elements += element_count(tensor.shape);
-    }
-    const Json document{{"path", checkpoint_->path().string()},
-                        {"elements", elements},
-                        {"bytes", stored_bytes()},
-                        {"tensors", std::move(tensors)}};
-    return program.print(document,
-                         fmt::format("{}: {} tensors, {} values, {}\n\n{}", checkpoint_->path().string(),
-                                     document["tensors"].size(), format_count(elements),
-                                     format_bytes(stored_bytes()), table.text()));
-  }
-
   std::string model_;
   bool tree_ = false;
+  bool sparsity_ = false;
+  TensorTableOptions table_;
   bool metadata_ = false;
   std::string find_;
   std::string tensor_;
@@ -210,8 +201,8 @@ VerbEntry inspect_verb() {
           .usage = "MODEL [flags]",
           .summary = "tensors, modules, values and sizes of any safetensors or GGUF model",
           .detail = {},
-          .examples = {"MODEL", "MODEL --tree", "MODEL --find '.*q_proj'",
-                       "MODEL --tensor lm_head.weight --rows 4 --cols 8",
+          .examples = {"MODEL", "MODEL --tree", "MODEL --histograms", "MODEL --sparsity --json",
+                       "MODEL --find '.*q_proj'", "MODEL --tensor lm_head.weight --rows 4 --cols 8",
                        "MODEL --size-model nominal --data-width 4 --group-size 128"},
           .make = []() -> std::unique_ptr<Verb> { return std::make_unique<Inspect>(); }};
 }

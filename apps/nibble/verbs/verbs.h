@@ -6,6 +6,7 @@
 
 namespace nibble::app {
 
+VerbEntry diff_verb();
 VerbEntry doctor_verb();
 VerbEntry eval_verb();
 VerbEntry generate_verb();
@@ -14,5 +15,6 @@ VerbEntry logits_verb();
 VerbEntry oneshot_verb();
 VerbEntry recipes_verb();
 VerbEntry tokenize_verb();
+VerbEntry verify_verb();
 
 }  // namespace nibble::app

@@ -25,30 +25,10 @@ struct Undefined {
   std::string name{};  // what was not there, for messages
 };
 struct None {};
-struct List {
-  std::vector<Value> items{};
-  bool is_tuple = false;
-};
-using Pairs = std::vector<std::pair<Value, Value>>;  // insertion order, unique keys
-struct Dict {
-  Pairs pairs{};
-};
-// namespace(...) and the loop variable: attributes only.
-struct Namespace {
-  std::vector<std::pair<std::string, Value>> names{};
-  bool open = false;  // may a template set its attributes?
-};
-struct Arguments {
-  std::vector<Value> positional{};
-  std::vector<std::pair<std::string, Value>> named{};
-
-  // Argument `index`, or the one called `name`; null when not given.
-  const Value* find(std::size_t index, std::string_view name) const;
-};
-struct Callable {
-  std::string name{};
-  std::function<Result<Value>(Renderer&, const Arguments&)> call{};
-};
+struct List;
+struct Dict;
+struct Namespace;
+struct Callable;
 
 class Value {
  public:
@@ -59,8 +39,8 @@ class Value {
   Value(double value) : data_(value) {}             // NOLINT
   Value(std::string text) : data_(std::make_shared<const std::string>(std::move(text))) {}  // NOLINT
   Value(const char* text) : Value(std::string(text)) {}                                     // NOLINT
-  Value(List list) : data_(std::make_shared<const List>(std::move(list))) {}                // NOLINT
-  Value(Dict dict) : data_(std::make_shared<const Dict>(std::move(dict))) {}                // NOLINT
+  Value(List list);                                                                         // NOLINT
+  Value(Dict dict);                                                                         // NOLINT
   // What the filters `safe` and `escape` give: HTML that is not escaped again, and that escapes what it is
   // joined with.
   static Value markup(std::string text) {
@@ -69,12 +49,8 @@ class Value {
     return value;
   }
   static Value undefined(std::string name) { return Value(Data(Undefined{std::move(name)})); }
-  static Value name_space(Namespace names) {
-    return Value(Data(std::make_shared<Namespace>(std::move(names))));
-  }
-  static Value callable(Callable callable) {
-    return Value(Data(std::make_shared<const Callable>(std::move(callable))));
-  }
+  static Value name_space(Namespace names);
+  static Value callable(Callable callable);
   static Value from_json(const Json& json);
 
   bool is_undefined() const { return std::holds_alternative<Undefined>(data_); }
@@ -110,6 +86,40 @@ class Value {
   Data data_;
   bool is_markup_ = false;
 };
+
+struct List {
+  std::vector<Value> items{};
+  bool is_tuple = false;
+};
+using Pairs = std::vector<std::pair<Value, Value>>;  // insertion order, unique keys
+struct Dict {
+  Pairs pairs{};
+};
+// namespace(...) and the loop variable: attributes only.
+struct Namespace {
+  std::vector<std::pair<std::string, Value>> names{};
+  bool open = false;  // may a template set its attributes?
+};
+struct Arguments {
+  std::vector<Value> positional{};
+  std::vector<std::pair<std::string, Value>> named{};
+
+  // Argument `index`, or the one called `name`; null when not given.
+  const Value* find(std::size_t index, std::string_view name) const;
+};
+struct Callable {
+  std::string name{};
+  std::function<Result<Value>(Renderer&, const Arguments&)> call{};
+};
+
+inline Value::Value(List list) : data_(std::make_shared<const List>(std::move(list))) {}
+inline Value::Value(Dict dict) : data_(std::make_shared<const Dict>(std::move(dict))) {}
+inline Value Value::name_space(Namespace names) {
+  return Value(Data(std::make_shared<Namespace>(std::move(names))));
+}
+inline Value Value::callable(Callable callable) {
+  return Value(Data(std::make_shared<const Callable>(std::move(callable))));
+}
 
 bool truthy(const Value& value);
 bool equal(const Value& a, const Value& b);

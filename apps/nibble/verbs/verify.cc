@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// nibble verify: reads a model again and says whether it is whole.
+#include "checkpoint/verify.h"
+
+#include <fmt/format.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "format.h"
+#include "model_access.h"
+#include "program.h"
+#include "verbs/verbs.h"
+
+namespace nibble::app {
+namespace {
+
+// Hashes by file name: lines of sha256sum, or the document that `nibble verify --json` prints.
+Result<std::map<std::string, std::string>> read_hashes(const std::string& path) {
+  TRY_ASSIGN(const std::string text, read_text_file(path));
+  std::map<std::string, std::string> hashes;
+  if (const Result<Json> document = parse_json(text); document.ok() && document->contains("sha256")) {
+    for (const auto& [file, hash] : (*document)["sha256"].items()) {
+      if (hash.is_string()) hashes[file] = hash.get<std::string>();
+    }
+    return hashes;
+  }
+  constexpr std::size_t kDigits = 64;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    if (line.empty()) continue;
+    const bool is_hash = line.find_first_not_of("0123456789abcdef") >= kDigits && line.size() > kDigits + 2;
+    if (!is_hash) {
+      return bad_data(fmt::format("\"{}\" is no line of sha256sum", line.substr(0, 80)),
+                      "give what sha256sum or `nibble verify --json` printed")
+          .add_context("file " + path);
+    }
+    const std::string name = line.substr(line.find_first_not_of(" *", kDigits));
+    hashes[name.substr(name.rfind('/') + 1)] = line.substr(0, kDigits);
+  }
+  return hashes;
+}
+
+Json document_of(const std::string& model, const VerifyReport& report) {
+  Json findings = Json::array();
+  for (const VerifyFinding& finding : report.findings) {
+    findings.push_back({{"severity", finding.is_error ? "error" : "warning"},
+                        {"where", finding.where},
+                        {"what", finding.what}});
+  }
+  return {{"model", model},
+          {"ok", report.ok()},
+          {"tensors", report.tensors},
+          {"quantized_modules", report.quantized_modules},
+          {"bytes", report.bytes},
+          {"findings", std::move(findings)},
+          {"sha256", report.sha256}};
+}
+
+std::string text_of(const VerifyReport& report) {
+  std::string text;
+  for (const VerifyFinding& finding : report.findings) {
+    text += fmt::format("{}: {}: {}\n", finding.is_error ? "error" : "warning", finding.where, finding.what);
+  }
+  for (const auto& [file, hash] : report.sha256) text += fmt::format("{}  {}\n", hash, file);
+  return text + fmt::format("{}: {} tensors, {} quantized modules, {}\n", report.ok() ? "whole" : "NOT whole",
+                            report.tensors, report.quantized_modules, format_bytes(report.bytes));
+}
+
+class VerifyVerb final : public Verb {
+ public:
+  void add_flags(Flags& flags) override {
+    flags.positional("MODEL", model_, "folder, .safetensors or .gguf file");
+    flags.toggle("--hashes", options_.hashes, "SHA-256 of every weight file", true);
+    flags.toggle("--values", options_.values, "look for NaN and infinity", true);
+    flags.value("--sha256", "FILE", expected_,
+                "hashes that must hold: sha256sum's lines, or what verify --json printed");
+  }
+
+  Status run(Program& program) override {
+    if (!expected_.empty()) {
+      TRY_ASSIGN(options_.expected_sha256, read_hashes(expected_));
+      options_.hashes = true;
+    }
+    TRY_ASSIGN(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(program, model_));
+    TRY_ASSIGN(const VerifyReport report, verify_checkpoint(program.context(), *checkpoint, options_));
+    TRY(program.print(document_of(model_, report), text_of(report)));
+    if (report.ok()) return {};
+    std::size_t errors = 0;
+    for (const VerifyFinding& finding : report.findings) errors += finding.is_error ? 1 : 0;
+    return bad_data(fmt::format("{} problem(s) found", errors)).add_context("model " + model_);
+  }
+
+ private:
+  std::string model_;
+  std::string expected_;
+  VerifyOptions options_;
+};
+
+}  // namespace
+
+VerbEntry verify_verb() {
+  return {.name = "verify",
+          .usage = "MODEL [flags]",
+          .summary = "read a model again: structure, hashes, finite values, quantized modules",
+          .detail = "Exit code 65 when something is wrong.",
+          .examples = {"OUT", "OUT --sha256 SHA256SUMS", "OUT --no-values --json"},
+          .make = []() -> std::unique_ptr<Verb> { return std::make_unique<VerifyVerb>(); }};
+}
+
+}  // namespace nibble::app
