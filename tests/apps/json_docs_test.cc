@@ -38,7 +38,9 @@ struct Run {
   std::set<std::string> free_keys;  // names that come from the data: their members are not looked at
 };
 
-void PrintTo(const Run& entry, std::ostream* out) { *out << entry.name; }
+void PrintTo(const Run& entry, std::ostream* out) {
+  *out << entry.name;
+}
 
 class JsonDocs : public testing::TestWithParam<Run> {};
 
@@ -55,7 +57,8 @@ TEST_P(JsonDocs, NameEveryKey) {
   collect_keys(*document, keys);
   const std::string text = section(words[0]);
   for (const std::string& key : keys) {
-    EXPECT_NE(text.find("`" + key + "`"), std::string::npos) << "docs/json.md does not name " << key << " of " << words[0];
+    EXPECT_NE(text.find("`" + key + "`"), std::string::npos)
+        << "docs/json.md does not name " << key << " of " << words[0];
   }
 }
 
@@ -66,8 +69,13 @@ INSTANTIATE_TEST_SUITE_P(
     Verbs, JsonDocs,
     testing::Values(
         Run{"Oneshot", {"oneshot", kStories, "--scheme", "W4A16", "--group-size", "32"}, {"phases", "files"}},
-        Run{"Plan", {"oneshot", kStories, "--scheme", "W4A16", "--group-size", "32", "--dry-run"}, {"phases", "files"}},
-        Run{"Eval", {"eval", kStories, "--against", kStories, "--text", kTexts, "--context", "32", "--max-windows", "2"}, {}},
+        Run{"Plan",
+            {"oneshot", kStories, "--scheme", "W4A16", "--group-size", "32", "--dry-run"},
+            {"phases", "files"}},
+        Run{"Eval",
+            {"eval", kStories, "--against", kStories, "--text", kTexts, "--context", "32", "--max-windows",
+             "2"},
+            {}},
         Run{"Generate", {"generate", kStories, "--prompt", "Once", "-n", "2"}, {}},
         Run{"Tokenize", {"tokenize", kStories, "--text", "Once"}, {}},
         Run{"Inspect", {"inspect", kStories, "--histograms"}, {}},
@@ -77,8 +85,7 @@ INSTANTIATE_TEST_SUITE_P(
         Run{"InspectSize", {"inspect", kStories, "--size-model", "nominal"}, {}},
         Run{"Verify", {"verify", kStories}, {"sha256"}},
         Run{"Diff", {"diff", kStories, source_path("tests/golden/models/llama")}, {}},
-        Run{"RecipesList", {"recipes"}, {}},
-        Run{"Doctor", {"doctor"}, {}}),
+        Run{"RecipesList", {"recipes"}, {}}, Run{"Doctor", {"doctor"}, {}}),
     [](const auto& entry) { return entry.param.name; });
 
 TEST(JsonDocs, HaveASectionForEveryVerb) {

@@ -176,7 +176,8 @@ const std::vector<Named>& table() {
       {"spark2_5", {.expressions = {kDigitGroups, kCjkKana, kSpark, kOneDigit}}},
       {"afmoe",
        {.expressions = {R"(\p{Nd}{1,3}(?=(?:\p{Nd}{3})*(?!\p{Nd})))",
-                        "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-"
+                        "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-"
+                        "힯ᄀ-"
                         "ᇿ]"
                         "+",
                         kDeepSeek3}}},
