@@ -174,7 +174,8 @@ const std::vector<Named>& table() {
       {"hy_v4", kDeepSeekV3},
       {"joyai-llm", kDeepSeekV3},
       {"spark2_5", {.expressions = {kDigitGroups, kCjkKana, kSpark, kOneDigit}}},
-      // clang-format off: it counts the width of these characters differently each time.
+      // The formatter counts the width of these characters differently each time.
+      // clang-format off
       {"afmoe",
        {.expressions = {R"(\p{Nd}{1,3}(?=(?:\p{Nd}{3})*(?!\p{Nd})))",
                         "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]"
