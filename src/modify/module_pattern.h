@@ -1,43 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// How recipes name modules (compressed-tensors utils/match.py): an exact name, the name of a class or of a
-// base class, or `re:` and a Python regular expression that matches from the start of the name.
+// Targets and ignore entries of recipes against the module tree: checkpoint/module_match.h with the classes
+// of a module filled in, and what reports and messages say of them.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "base/error.h"
-#include "base/regex.h"
+#include "checkpoint/module_match.h"
 #include "model/modules.h"
 
 namespace nibble {
 
-class ModulePattern {
- public:
-  static Result<ModulePattern> parse(std::string text);
+// The class of a module and those base classes that recipes name. A router is no nn.Linear in the reference,
+// although it acts as one; every embedding is an nn.Embedding.
+std::vector<std::string_view> classes_of(const ModuleInfo& module);
 
-  const std::string& text() const { return text_; }
-  bool is_regex() const { return regex_.has_value(); }
-  bool matches_name(const ModuleInfo& module) const;
-  bool matches_class(const ModuleInfo& module) const;
-  bool matches(const ModuleInfo& module) const { return matches_name(module) || matches_class(module); }
-
- private:
-  explicit ModulePattern(std::string text) : text_(std::move(text)) {}
-  std::string text_;
-  std::optional<Regex> regex_;
-};
-
-Result<std::vector<ModulePattern>> parse_patterns(const std::vector<std::string>& texts);
-bool matches_any(const std::vector<ModulePattern>& patterns, const ModuleInfo& module);
-// In the order in which the reference lets targets win: exact names, then expressions, then classes, each
-// alphabetically. The index into `patterns` of the first that matches; nothing when none does. `patterns`
-// must be sorted by sort_patterns().
-void sort_patterns(std::vector<ModulePattern>& patterns);
-std::optional<std::size_t> winning_pattern(const std::vector<ModulePattern>& patterns,
-                                           const ModuleInfo& module);
+bool matches(const ModuleTarget& target, const ModuleInfo& module);
 
 // A pattern and how many modules it matched, for reports; zero is an error or a warning.
 struct PatternCount {
@@ -45,7 +24,10 @@ struct PatternCount {
   bool is_ignore = false;
   std::int64_t matches = 0;
 };
+std::vector<PatternCount> count_matches(const ModuleTargets& targets, bool is_ignore,
+                                        const ModelDescription& model);
+
 // "did you mean ...", from the names and classes of the model; empty for expressions.
-std::string nearest_module(const ModulePattern& pattern, const ModelDescription& model);
+std::string nearest_module(const std::string& pattern, const ModelDescription& model);
 
 }  // namespace nibble

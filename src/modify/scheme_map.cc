@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <map>
-
 #include "base/check.h"
 
 namespace nibble {
@@ -19,48 +17,35 @@ bool can_be_quantized(const ModuleInfo& module) {
          module.role != ModuleRole::kRouter;
 }
 
-struct Targets {
-  std::vector<ModulePattern> patterns;  // sorted
-  std::map<std::string, SharedScheme> scheme_of;
+// All targets of all groups, and the group of each.
+struct GroupTargets {
+  ModuleTargets targets;
+  std::vector<SharedScheme> scheme_of;  // parallel to targets.targets()
 };
 
-Result<Targets> targets_of(const ConfigGroups& groups) {
-  Targets targets;
+Result<GroupTargets> targets_of(const ConfigGroups& groups) {
+  GroupTargets out;
+  std::vector<std::string> texts;
   for (const auto& [name, scheme] : groups) {
     const auto shared = std::make_shared<const QuantizationScheme>(scheme);
     for (const std::string& text : scheme.targets) {
-      if (!targets.scheme_of.contains(text)) {
-        auto pattern = ModulePattern::parse(text);
-        if (!pattern.ok()) return std::move(pattern).at(fmt::format("targets of {}", name)).error();
-        targets.patterns.push_back(std::move(pattern).value());
-      }
-      targets.scheme_of[text] = shared;  // a later group takes a target over
+      texts.push_back(text);
+      out.scheme_of.push_back(shared);
     }
   }
-  sort_patterns(targets.patterns);
-  return targets;
+  TRY_ASSIGN(out.targets, ModuleTargets::parse(texts));
+  return out;
 }
 
-std::vector<PatternCount> count_matches(const std::vector<ModulePattern>& patterns, bool is_ignore,
-                                        const ModelDescription& model) {
-  std::vector<PatternCount> counts;
-  for (const ModulePattern& pattern : patterns) {
-    PatternCount count{pattern.text(), is_ignore, 0};
-    for (const ModuleInfo& module : model.modules) count.matches += pattern.matches(module) ? 1 : 0;
-    counts.push_back(std::move(count));
-  }
-  return counts;
-}
-
-Status check_counts(const std::vector<ModulePattern>& patterns, const std::vector<PatternCount>& counts,
-                    const ModelDescription& model, const RecipeRules& rules, MatchReport& report) {
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i].matches > 0) continue;
-    const std::string nearest = nearest_module(patterns[i], model);
+Status check_counts(const std::vector<PatternCount>& counts, const ModelDescription& model,
+                    const RecipeRules& rules, MatchReport& report) {
+  for (const PatternCount& count : counts) {
+    if (count.matches > 0) continue;
+    const std::string nearest = nearest_module(count.pattern, model);
     const std::string what =
-        fmt::format("{} \"{}\" matches no module of this {}", counts[i].is_ignore ? "ignore entry" : "target",
-                    counts[i].pattern, model.architecture);
-    if (!rules.strict && (!counts[i].is_ignore || !nearest.empty())) {
+        fmt::format("{} \"{}\" matches no module of this {}", count.is_ignore ? "ignore entry" : "target",
+                    count.pattern, model.architecture);
+    if (!rules.strict && (!count.is_ignore || !nearest.empty())) {
       return usage_error(what, nearest.empty() ? "`nibble inspect MODEL --tree` lists the names" : nearest);
     }
     report.warnings.push_back(what + (nearest.empty() ? "" : "; " + nearest));
@@ -92,22 +77,22 @@ std::int64_t SchemeMap::size() const {
 
 Status attach_schemes(const ResolvedQuantization& quantization, const ModelDescription& model,
                       const RecipeRules& rules, SchemeMap& schemes, MatchReport& report) {
-  TRY_ASSIGN(const Targets targets, targets_of(quantization.config_groups));
-  auto ignore = parse_patterns(quantization.ignore);
+  auto groups = targets_of(quantization.config_groups);
+  if (!groups.ok()) return std::move(groups).at("targets").error();
+  auto ignore = ModuleTargets::parse(quantization.ignore);
   if (!ignore.ok()) return std::move(ignore).at("ignore").error();
 
-  const auto target_counts = count_matches(targets.patterns, false, model);
-  const auto ignore_counts = count_matches(*ignore, true, model);
-  report.counts.insert(report.counts.end(), target_counts.begin(), target_counts.end());
-  report.counts.insert(report.counts.end(), ignore_counts.begin(), ignore_counts.end());
-  TRY(check_counts(targets.patterns, target_counts, model, rules, report));
-  TRY(check_counts(*ignore, ignore_counts, model, rules, report));
-
+  for (const bool is_ignore : {false, true}) {
+    const auto counts = count_matches(is_ignore ? *ignore : groups->targets, is_ignore, model);
+    report.counts.insert(report.counts.end(), counts.begin(), counts.end());
+    TRY(check_counts(counts, model, rules, report));
+  }
   for (std::size_t i = 0; i < model.modules.size(); ++i) {
     const ModuleInfo& module = model.modules[i];
-    const auto winner = winning_pattern(targets.patterns, module);
-    if (!winner || matches_any(*ignore, module) || !can_be_quantized(module)) continue;
-    const SharedScheme& scheme = targets.scheme_of.at(targets.patterns[*winner].text());
+    const std::vector<std::string_view> classes = classes_of(module);
+    const auto winner = groups->targets.winner(module.name, classes);
+    if (!winner || ignore->matches(module.name, classes) || !can_be_quantized(module)) continue;
+    const SharedScheme& scheme = groups->scheme_of[*winner];
     schemes.attach(i, takes_scheme(*scheme) ? scheme : nullptr);
   }
   if (quantization.kv_cache_scheme) schemes.kv_cache_scheme = quantization.kv_cache_scheme;

@@ -6,13 +6,9 @@
 #include <set>
 
 #include "base/json.h"
-#include "modify/scheme_values.h"
 
 namespace nibble {
 namespace {
-
-// The release whose layout we write.
-constexpr const char* kCompressedTensorsVersion = "0.19.0";
 
 // The class as vLLM loads it: routers count as linears (compressed-tensors get_vllm_module_type).
 std::string loaded_class(const ModuleInfo& module) {
@@ -73,32 +69,23 @@ std::vector<std::string> ignored_modules(const ModelDescription& model, const Sc
   return ignored;
 }
 
-Json quantization_config_json(const ModelDescription& model, const SchemeMap& schemes, const OutputPlan& plan,
-                              bool save_compressed) {
-  if (plan.quantized.empty() && !schemes.kv_cache_scheme) return nullptr;
+QuantizationConfig output_quantization(const ModelDescription& model, const SchemeMap& schemes,
+                                       const OutputPlan& plan, bool save_compressed) {
+  QuantizationConfig config;
   const std::vector<QuantizationScheme> unique = unique_schemes(plan);
-  ConfigGroups groups;
-  for (const QuantizationScheme& scheme : unique)
-    groups.emplace_back("group_" + std::to_string(groups.size()), scheme);
-  Json json = Json::object();
-  json["config_groups"] = to_json(groups_to_value(groups));
-  json["format"] = overall_format(unique);
-  json["global_compression_ratio"] = nullptr;
-  json["ignore"] = ignored_modules(model, schemes);
-  json["kv_cache_scheme"] = nullptr;
-  if (schemes.kv_cache_scheme) json["kv_cache_scheme"] = to_json(args_to_value(*schemes.kv_cache_scheme));
-  json["quant_method"] = "compressed-tensors";
-  json["quantization_status"] = save_compressed ? "compressed" : "frozen";
-  json["sparsity_config"] = Json::object();
-  json["transform_config"] = Json::object();
-  json["version"] = kCompressedTensorsVersion;
-  return json;
+  for (const QuantizationScheme& scheme : unique) {
+    config.groups.emplace_back("group_" + std::to_string(config.groups.size()), scheme);
+  }
+  config.format = overall_format(unique);
+  config.status = save_compressed ? "compressed" : "frozen";
+  config.ignore = ignored_modules(model, schemes);
+  config.kv_cache_scheme = schemes.kv_cache_scheme;
+  return config;
 }
 
-std::string output_config_text(const Json& source, const Json& quantization_config, const OutputPlan& plan,
-                               const StorageRule& storage) {
+std::string output_config_text(const Json& source, const QuantizationConfig& quantization,
+                               const OutputPlan& plan, const StorageRule& storage) {
   Json config = source;
-  if (!quantization_config.is_null()) config["quantization_config"] = quantization_config;
   if (storage.cast_all) set_dtype(config, storage.model_dtype);
   if (plan.unties_embeddings) {
     config["tie_word_embeddings"] = false;
@@ -106,9 +93,7 @@ std::string output_config_text(const Json& source, const Json& quantization_conf
       config["text_config"]["tie_word_embeddings"] = false;
     }
   }
-  const auto replace = Json::error_handler_t::replace;
-  const nlohmann::json sorted = nlohmann::json::parse(config.dump(-1, ' ', false, replace));
-  return sorted.dump(2, ' ', true, nlohmann::json::error_handler_t::replace);
+  return config_text(config, quantization.has_quantization() ? &quantization : nullptr);
 }
 
 }  // namespace nibble

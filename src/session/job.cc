@@ -11,6 +11,7 @@
 #include "base/memory_budget.h"
 #include "base/suggest.h"
 #include "checkpoint/output_directory.h"
+#include "checkpoint/quantized_checkpoint.h"
 #include "session/config_writer.h"
 #include "session/data_free.h"
 #include "session/estimate.h"
@@ -44,16 +45,16 @@ std::uint64_t source_bytes_of(const Checkpoint& checkpoint) {
   return total;
 }
 
-Status refuse_compressed_source(const Checkpoint& checkpoint) {
-  const Json& config = checkpoint.config();
-  if (!config.is_object() || !config.contains("quantization_config")) return {};
-  const Json& quantization = config["quantization_config"];
-  const std::string method = quantization.is_object() && quantization.contains("quant_method") &&
-                                     quantization["quant_method"].is_string()
-                                 ? quantization["quant_method"].get<std::string>()
-                                 : "unknown";
-  return usage_error(fmt::format("the model is quantized already (quant_method {})", method),
-                     "start from the original model");
+// A compressed-tensors source is taken as the dense model it stands for; the formats of other tools are
+// refused.
+Result<std::unique_ptr<Checkpoint>> open_source(const Options& options, Context& context) {
+  TRY_ASSIGN(auto checkpoint, Checkpoint::open(options.model, {.hub_cache = options.hub_cache}));
+  TRY_ASSIGN(const auto quantization, read_quantization_config(checkpoint->config()));
+  if (!quantization || !quantization->has_quantization()) return checkpoint;
+  context.events.warning(
+      "the model is compressed already: its weights are decompressed first, so its errors stay and new ones "
+      "are added");
+  return decompressed(std::move(checkpoint), context.pool);
 }
 
 class Timer {
@@ -81,8 +82,7 @@ Result<std::unique_ptr<Job>> Job::prepare(const Options& options, Context& conte
   Timer timer;
   context.events.phase("prepare");
   if (options.model.empty()) return usage_error("no model is given");
-  TRY_ASSIGN(auto checkpoint, Checkpoint::open(options.model, {.hub_cache = options.hub_cache}));
-  TRY(refuse_compressed_source(*checkpoint));
+  TRY_ASSIGN(auto checkpoint, open_source(options, context));
   TRY_ASSIGN(ModelDescription model, describe_model(*checkpoint));
   std::unique_ptr<Job> job(new Job(options, std::move(checkpoint), std::move(model)));
   TRY(job->read_recipe(context));
@@ -263,8 +263,8 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
 Status Job::write_small_files(OutputDirectory& output) {
   SmallFiles files(*checkpoint_, output);
   TRY(files.copy_companions(options_.tokenizer));
-  const Json quantization =
-      quantization_config_json(model_, state_.schemes, output_, options_.save_compressed);
+  const QuantizationConfig quantization =
+      output_quantization(model_, state_.schemes, output_, options_.save_compressed);
   TRY(files.write("config.json", output_config_text(checkpoint_->config(), quantization, output_, storage_)));
   TRY(files.write("recipe.yaml", report_.recipe));
   TRY(files.write("README.md", model_card(card_, report_, library_version())));

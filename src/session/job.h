@@ -23,6 +23,7 @@ struct Estimate {
 
 class Job {
  public:
+  // The context's thread pool must outlive the job.
   static Result<std::unique_ptr<Job>> prepare(const Options& options, Context& context);
 
   // The report as far as it is known before the run: modules, bytes, patterns, warnings.

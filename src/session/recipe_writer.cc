@@ -96,7 +96,8 @@ RecipeValue append_recipe_tree(RecipeValue existing, const RecipeValue& added) {
     const std::string base = base_of(key);
     if (key == base) {
       RecipeValue first = std::move(*old);
-      std::erase_if(*existing.if_map(), [&](const RecipeValue::Entry& entry) { return entry.first == key; });
+      std::erase_if(*existing.if_map(),
+                    [&name = key](const RecipeValue::Entry& entry) { return entry.first == name; });
       existing.set(base + "_0", std::move(first));
       existing.set(base + "_1", value);
       continue;

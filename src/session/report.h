@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// report.json: what a run did, a row a module, and totals. The keys are promised in docs/formats.md; new ones
+// report.json: what a run did, a row a module, and totals. The keys are promised in docs/report.md; new ones
 // may be added.
 #pragma once
 

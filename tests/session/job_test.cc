@@ -377,13 +377,33 @@ TEST(JobTest, WrongRequestsAreRefusedWithTheReason) {
   EXPECT_THAT(error_of(stage), HasSubstr("sparsity_stage or quantization_stage"));
 }
 
-TEST(JobTest, AQuantizedModelIsNotQuantizedAgain) {
-  OneshotRun run;
-  ASSERT_TRUE(run.start(w4(run)).ok());
+TEST(JobTest, ACompressedSourceIsTakenAsTheDenseModelItStandsFor) {
+  OneshotRun first;
+  ASSERT_TRUE(first.start(w4(first)).ok());
+  OneshotRun second;
   Options options;
-  options.model = run.output().string();
+  options.model = first.output().string();
+  options.recipe = {(kOneshotGoldens / "w4_channel/recipe.yaml").string()};
+  options.output_dir = second.output().string();
+  const auto report = second.start(options);
+  ASSERT_TRUE(report.ok()) << report.error().message();
+  EXPECT_THAT(second.log.texts(Event::Kind::kWarning), Contains(HasSubstr("compressed already")));
+  const auto written = Checkpoint::open(second.output().string());
+  ASSERT_TRUE(written.ok());
+  EXPECT_EQ((*written)->find("model.layers.0.mlp.up_proj.weight_scale")->shape, (Shape{128, 1}));
+}
+
+TEST(JobTest, FormatsOfOtherToolsAreRefused) {
+  OneshotRun run;
+  const fs::path model = run.folder() / "gptq";
+  fs::copy(kMini, model);
+  auto config = read_json_file(model / "config.json");
+  (*config)["quantization_config"] = {{"quant_method", "gptq"}, {"bits", 4}};
+  ASSERT_TRUE(write_file_durably(model / "config.json", config->dump()).ok());
+  Options options;
+  options.model = model.string();
   options.scheme = "W8A8";
-  EXPECT_THAT(error_of(options), HasSubstr("quantized already (quant_method compressed-tensors)"));
+  EXPECT_THAT(error_of(options), HasSubstr("gptq"));
 }
 
 TEST(JobTest, ProgressEndsAtItsTotalAndModulesAreTold) {
