@@ -9,6 +9,19 @@
 namespace nibble::kernels::gemm {
 namespace {
 
+// Whole vectors without a mask: a masked store that misses the L1 cache holds up the ones after it.
+[[gnu::always_inline]] inline void put(float* out, int left, __m512 scale, __m512 sum, bool accumulate) {
+  __m512 value = _mm512_mul_ps(scale, sum);
+  if (left >= kStrip) {
+    if (accumulate) value = _mm512_fmadd_ps(scale, sum, _mm512_loadu_ps(out));
+    _mm512_storeu_ps(out, value);
+  } else if (left > 0) {
+    const auto mask = static_cast<__mmask16>((1u << left) - 1u);
+    if (accumulate) value = _mm512_fmadd_ps(scale, sum, _mm512_maskz_loadu_ps(mask, out));
+    _mm512_mask_storeu_ps(out, mask, value);
+  }
+}
+
 template <int rows, int strips>
 void tile(std::int64_t depth, const float* a, const float* b, std::int64_t strip_stride, float* c,
           std::int64_t ldc, int cols, float alpha, bool accumulate) {
@@ -30,17 +43,11 @@ void tile(std::int64_t depth, const float* a, const float* b, std::int64_t strip
     }
   }
   const __m512 scale = _mm512_set1_ps(alpha);
-#pragma GCC unroll 2
-  for (int s = 0; s < strips; ++s) {
-    const int left = cols - s * kStrip;
-    const auto mask = static_cast<__mmask16>(left >= kStrip ? 0xffffu : left > 0 ? (1u << left) - 1u : 0u);
 #pragma GCC unroll 14
-    for (int r = 0; r < rows; ++r) {
-      float* out = c + r * ldc + s * kStrip;
-      __m512 value = _mm512_mul_ps(scale, sum[r][s]);
-      if (accumulate) value = _mm512_fmadd_ps(scale, sum[r][s], _mm512_maskz_loadu_ps(mask, out));
-      _mm512_mask_storeu_ps(out, mask, value);
-    }
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+    for (int s = 0; s < strips; ++s)
+      put(c + r * ldc + s * kStrip, cols - s * kStrip, scale, sum[r][s], accumulate);
   }
 }
 

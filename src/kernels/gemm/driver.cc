@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/gemm/driver.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -12,12 +16,19 @@ namespace {
 // Rows up to which B is unpacked strip by strip into the L1 cache of the thread that uses it. Beyond, B is
 // packed once per pass and shared.
 constexpr std::int64_t kFewRows = 168;
-// A pass over a super-block packs at most this many rows of A and columns of B (3 MiB each).
-constexpr std::int64_t kSuperRows = 3072;
-constexpr std::int64_t kSuperColumns = 3072;
-// A task: its rows of A (168 x 256 floats) stay in the L2 cache while it walks over its columns.
+// A super-block of C takes its k in panels of four passes; 1536 rows or columns of a panel are 6 MiB, so that
+// both stay in the L3 cache.
+constexpr std::int64_t kSuperRows = 1536;
+constexpr std::int64_t kSuperColumns = 1536;
+constexpr std::int64_t kPanelDepth = 4 * kDepth;
+// A task walks through the passes of a panel itself: its part of C, its rows of A and its strips stay in the
+// L2 cache (and their pages in the TLB, which matters more).
 constexpr std::int64_t kTaskRows = 168;
 constexpr std::int64_t kTaskStrips = 16;
+// A packing task: this many tiles or strips. Of a matrix that is stored k by k a few k of all its items come
+// before the next k: every line and page is visited once.
+constexpr std::int64_t kPackItems = 8;
+constexpr std::int64_t kPackDepth = 32;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -110,84 +121,140 @@ void multiply_few_rows(ThreadPool& pool, const Job& job) {
   });
 }
 
-// One pass of a super-block: rows [row0, row1), strips [strip0, strip1).
-struct Pass {
+// A super-block of C and the passes that are packed for it at one time: rows [row0, row1), strips [strip0,
+// strip1), k in [first, first + depth).
+struct Panel {
   std::int64_t row0, row1, strip0, strip1, first, depth;
-  float* a;  // packed rows
-  float* b;  // packed strips; unused if they lie ready
+  float* a;  // rows, pass by pass, tile by tile
+  float* b;  // strips, pass by pass; unused if they lie ready
+
+  std::int64_t rows() const { return row1 - row0; }
+  std::int64_t strips() const { return strip1 - strip0; }
 };
 
-void pack_pass(ThreadPool& pool, const Job& job, const Pass& pass) {
-  const Tiles tiles(pass.row1 - pass.row0, job.kernel.mr);
-  const std::int64_t strips = job.b.ready(pass.strip0) == nullptr ? pass.strip1 - pass.strip0 : 0;
-  pool.parallel_for(tiles.count + strips, 8, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      if (i < strips) {
-        job.b.fill(pass.strip0 + i, pass.first, pass.depth, pass.b + i * kStrip * pass.depth);
-        continue;
-      }
-      const std::int64_t row = tiles.begin(i - strips);
-      pack_a(job.kernel, job.a, pass.row0 + row, static_cast<int>(tiles.begin(i - strips + 1) - row),
-             pass.first, pass.depth, pass.a + row * pass.depth);
+// body(offset of the pass in the panel, its depth)
+template <class Body>
+void for_passes(const Panel& panel, Body body) {
+  for (std::int64_t k = 0; k < panel.depth; k += kDepth)
+    body(k, std::min<std::int64_t>(kDepth, panel.depth - k));
+}
+
+// Packs depth values of k from `k` on of item i: a strip of B, or behind the strips a tile of A.
+void pack_item(const Job& job, const Panel& panel, const Tiles& tiles, std::int64_t strips, std::int64_t i,
+               std::int64_t pass, std::int64_t pass_depth, std::int64_t k, std::int64_t depth) {
+  if (i < strips) {
+    float* out = panel.b + (pass * strips + i * pass_depth + (k - pass)) * kStrip;
+    return job.b.fill(panel.strip0 + i, panel.first + k, depth, out);
+  }
+  const std::int64_t row = tiles.begin(i - strips), rows = tiles.begin(i - strips + 1) - row;
+  pack_a(job.kernel, job.a, panel.row0 + row, static_cast<int>(rows), panel.first + k, depth,
+         panel.a + pass * panel.rows() + row * pass_depth + (k - pass) * rows);
+}
+
+// Items [begin, end), `step` values of k at a time.
+void pack_items(const Job& job, const Panel& panel, const Tiles& tiles, std::int64_t strips,
+                std::int64_t begin, std::int64_t end, std::int64_t step) {
+  for_passes(panel, [&](std::int64_t pass, std::int64_t pass_depth) {
+    for (std::int64_t k = pass; k < pass + pass_depth; k += step) {
+      const std::int64_t depth = std::min(step, pass + pass_depth - k);
+      for (std::int64_t i = begin; i < end; ++i)
+        pack_item(job, panel, tiles, strips, i, pass, pass_depth, k, depth);
     }
   });
 }
 
-void compute_block(const Job& job, const Pass& pass, const Tiles& tiles, std::int64_t tile0,
-                   std::int64_t tile1, std::int64_t strip0, std::int64_t strip1) {
-  const std::int64_t step = job.kernel.strips;
-  for (std::int64_t strip = strip0; strip < strip1; strip += step) {
-    const std::int64_t strips = std::min(step, strip1 - strip);
-    const float* b = job.b.ready(strip);
-    std::int64_t stride = job.b.strip_stride();
-    if (b != nullptr) {
-      b += pass.first * kStrip;
-    } else {
-      stride = pass.depth * kStrip;
-      b = pass.b + (strip - pass.strip0) * stride;
-    }
-    for (std::int64_t t = tile0; t < tile1; ++t) {
-      const std::int64_t row = tiles.begin(t);
-      run_tile(job, pass.row0 + row, tiles.begin(t + 1) - row, strip, strips, pass.first, pass.depth,
-               pass.a + row * pass.depth, b, stride);
-    }
+void pack_panel(ThreadPool& pool, const Job& job, const Panel& panel) {
+  const Tiles tiles(panel.rows(), job.kernel.mr);
+  const std::int64_t strips = job.b.ready(panel.strip0) == nullptr ? panel.strips() : 0;
+  pool.parallel_for(tiles.count + strips, kPackItems, [&](std::int64_t begin, std::int64_t end) {
+    pack_items(job, panel, tiles, strips, begin, std::min(end, strips),
+               job.b.k_major() ? kPackDepth : kDepth);
+    pack_items(job, panel, tiles, strips, std::max(begin, strips), end, job.a.k_major ? kPackDepth : kDepth);
+  });
+}
+
+// Reads ahead what a tile will add to: one line per strip and row.
+void prefetch_tile(const Output& out, std::int64_t row, std::int64_t rows, std::int64_t column,
+                   std::int64_t strips) {
+  for (std::int64_t r = row; r < row + rows; ++r) {
+    for (std::int64_t s = 0; s < strips; ++s) __builtin_prefetch(out.c + r * out.ldc + column + s * kStrip);
   }
 }
 
-void compute_pass(ThreadPool& pool, const Job& job, const Pass& pass) {
-  const Tiles tiles(pass.row1 - pass.row0, job.kernel.mr);
-  const std::int64_t task_tiles = std::max<std::int64_t>(kTaskRows / job.kernel.mr, 1);
-  const std::int64_t row_tasks = ceil_div(tiles.count, task_tiles);
-  const std::int64_t column_tasks = ceil_div(pass.strip1 - pass.strip0, kTaskStrips);
-  pool.parallel_for(row_tasks * column_tasks, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t tile = i / column_tasks * task_tiles;
-      const std::int64_t strip = pass.strip0 + i % column_tasks * kTaskStrips;
-      compute_block(job, pass, tiles, tile, std::min(tile + task_tiles, tiles.count), strip,
-                    std::min(strip + kTaskStrips, pass.strip1));
+void compute_block(const Job& job, const Panel& panel, const Tiles& tiles, std::int64_t tile0,
+                   std::int64_t tile1, std::int64_t strip0, std::int64_t strip1) {
+  const std::int64_t step = job.kernel.strips;
+  for_passes(panel, [&](std::int64_t k, std::int64_t depth) {
+    for (std::int64_t strip = strip0; strip < strip1; strip += step) {
+      const std::int64_t strips = std::min(step, strip1 - strip);
+      const float* b = job.b.ready(strip);
+      std::int64_t stride = job.b.strip_stride();
+      if (b != nullptr) {
+        b += (panel.first + k) * kStrip;
+      } else {
+        stride = depth * kStrip;
+        b = panel.b + k * panel.strips() * kStrip + (strip - panel.strip0) * stride;
+      }
+      for (std::int64_t t = tile0; t < tile1; ++t) {
+        const std::int64_t row = tiles.begin(t), rows = tiles.begin(t + 1) - row;
+        if (k == 0) prefetch_tile(job.out, panel.row0 + row, rows, strip * kStrip, strips);
+        run_tile(job, panel.row0 + row, rows, strip, strips, panel.first + k, depth,
+                 panel.a + k * panel.rows() + row * depth, b, stride);
+      }
     }
   });
 }
+
+void compute_panel(ThreadPool& pool, const Job& job, const Panel& panel) {
+  const Tiles tiles(panel.rows(), job.kernel.mr);
+  const std::int64_t task_tiles = std::max<std::int64_t>(kTaskRows / job.kernel.mr, 1);
+  const std::int64_t row_tasks = ceil_div(tiles.count, task_tiles);
+  const std::int64_t column_tasks = ceil_div(panel.strips(), kTaskStrips);
+  pool.parallel_for(row_tasks * column_tasks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t tile = i / column_tasks * task_tiles;
+      const std::int64_t strip = panel.strip0 + i % column_tasks * kTaskStrips;
+      compute_block(job, panel, tiles, tile, std::min(tile + task_tiles, tiles.count), strip,
+                    std::min(strip + kTaskStrips, panel.strip1));
+    }
+  });
+}
+
+// Memory that grows and stays.
+class Workspace {
+ public:
+  float* reserve(std::int64_t count) {
+    if (count > size_) {
+      memory_.reset();
+      memory_ = allocate_floats(count);
+      size_ = count;
+    }
+    return memory_.get();
+  }
+
+ private:
+  Floats memory_;
+  std::int64_t size_ = 0;
+};
 
 void multiply_many_rows(ThreadPool& pool, const Job& job) {
   constexpr std::int64_t kSuperStrips = kSuperColumns / kStrip;
   const std::int64_t strips = ceil_div(job.n, kStrip);
-  const std::int64_t depth = std::min<std::int64_t>(job.k, kDepth);
-  const Floats a = allocate_floats(std::min(job.m, kSuperRows) * depth);
+  const std::int64_t depth = std::min<std::int64_t>(job.k, kPanelDepth);
+  // Kept by the calling thread (at most 12 MiB): fresh pages would cost more than packing does.
+  thread_local Workspace workspace_a, workspace_b;
+  float* a = workspace_a.reserve(std::min(job.m, kSuperRows) * depth);
   const bool packs_b = job.b.ready(0) == nullptr;
-  const Floats b = allocate_floats(packs_b ? std::min(strips, kSuperStrips) * kStrip * depth : 0);
+  float* b = workspace_b.reserve(packs_b ? std::min(strips, kSuperStrips) * kStrip * depth : 0);
   for (std::int64_t strip = 0; strip < strips; strip += kSuperStrips) {
     for (std::int64_t row = 0; row < job.m; row += kSuperRows) {
-      Pass pass{row,     std::min(row + kSuperRows, job.m),
-                strip,   std::min(strip + kSuperStrips, strips),
-                0,       0,
-                a.get(), b.get()};
-      if (job.out.upper && pass.strip1 * kStrip <= row) continue;
-      for (std::int64_t first = 0; first < job.k; first += kDepth) {
-        pass.first = first;
-        pass.depth = std::min<std::int64_t>(kDepth, job.k - first);
-        pack_pass(pool, job, pass);
-        compute_pass(pool, job, pass);
+      Panel panel{
+          row, std::min(row + kSuperRows, job.m), strip, std::min(strip + kSuperStrips, strips), 0, 0, a, b};
+      if (job.out.upper && panel.strip1 * kStrip <= row) continue;
+      for (panel.first = 0; panel.first < job.k; panel.first += kPanelDepth) {
+        panel.depth = std::min<std::int64_t>(kPanelDepth, job.k - panel.first);
+        pack_panel(pool, job, panel);
+        compute_panel(pool, job, panel);
       }
     }
   }
@@ -200,9 +267,15 @@ void FreeFloats::operator()(float* p) const {
 }
 
 Floats allocate_floats(std::int64_t count) {
-  const std::size_t bytes = (static_cast<std::size_t>(count) * sizeof(float) + 127) / 64 * 64;
-  void* memory = std::aligned_alloc(64, bytes);
+  constexpr std::size_t kHugePage = std::size_t{1} << 21;
+  const std::size_t wanted = static_cast<std::size_t>(count) * sizeof(float) + 64;
+  const std::size_t alignment = wanted >= kHugePage ? kHugePage : 64;
+  const std::size_t bytes = (wanted + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, bytes);
   if (memory == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+  if (alignment == kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);  // advice: failing it changes nothing
+#endif
   return Floats(static_cast<float*>(memory));
 }
 

@@ -44,6 +44,8 @@ class StripSource {
   // apart.
   virtual const float* ready(std::int64_t) const { return nullptr; }
   virtual std::int64_t strip_stride() const { return 0; }
+  // Whether columns of B that stand side by side are read from the same lines of memory.
+  virtual bool k_major() const { return false; }
   // Up to this many rows the source multiplies two strips itself (dot), with the same sums as fill() and the
   // tiles; a is [k][rows], c the output at the first strip's first column.
   virtual std::int64_t fused_rows() const { return 0; }

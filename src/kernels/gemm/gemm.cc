@@ -26,6 +26,8 @@ class PlainStrips final : public gemm::StripSource {
     }
   }
 
+  bool k_major() const override { return b_.k_major; }
+
  private:
   const gemm::Kernels& kernel_;
   Operand b_;
