@@ -22,6 +22,9 @@ void inverse_factor_f32(benchmark::State& state) {
       benchmark::Counter(2e-9 / 3.0 * size * size * size, benchmark::Counter::kIsIterationInvariantRate);
 }
 
-BENCHMARK(inverse_factor_f32)->ArgsProduct({{576, 1536, 4096}, {1, 2}})->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(inverse_factor_f32)
+    ->ArgsProduct({{576, 1536, 4096}, {1, 2}})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
 
 }  // namespace
