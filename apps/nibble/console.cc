@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/byte_size.h"
 #include "base/memory_budget.h"
 #include "format.h"
 
@@ -51,7 +52,7 @@ void Console::show_progress(const Event& event) {
   const double seconds = std::chrono::duration<double>(now - phase_start_).count();
   std::string text = progress_text(phase_, event.done, event.total, seconds);
   if (!event.text.empty()) text += "  " + event.text;
-  text += "  rss " + format_bytes(resident_bytes());
+  text += "  rss " + format_byte_size(resident_bytes());
   if (!settings_.animated) return line(text);
   const double fraction = event.total > 0 ? std::clamp(event.done / event.total, 0.0, 1.0) : 0.0;
   fmt::print(stderr, "\r\x1b[2K{}{}", bar(fraction), text);

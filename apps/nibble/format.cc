@@ -23,17 +23,6 @@ bool looks_numeric(const std::string& cell) {
 
 }  // namespace
 
-std::string format_bytes(std::uint64_t bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes);
-  std::size_t unit = 0;
-  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
-    value /= 1024;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.2f} {}", value, kUnits[unit]);
-}
-
 std::string format_duration(double seconds) {
   if (seconds < 9.95) return fmt::format("{:.1f}s", std::max(seconds, 0.0));
   const auto total = static_cast<std::int64_t>(std::llround(seconds));

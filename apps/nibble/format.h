@@ -10,10 +10,9 @@
 
 namespace nibble::app {
 
-std::string format_bytes(std::uint64_t bytes);  // "1.37 GiB"
-std::string format_duration(double seconds);    // "12m 3s"
-std::string format_count(std::int64_t count);   // "1,234,567"
-std::string format_number(double value);        // five significant digits, "-" for NaN
+std::string format_duration(double seconds);   // "12m 3s"
+std::string format_count(std::int64_t count);  // "1,234,567"
+std::string format_number(double value);       // five significant digits, "-" for NaN
 std::string join_fields(
     const std::vector<std::pair<std::string, std::string>>& fields);  // "bits=4 error=0.1"
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/byte_size.h"
 #include "base/json.h"
 #include "checkpoint/tensor_statistics.h"
 #include "format.h"
@@ -97,7 +98,7 @@ Status print_tensors(Program& program, const Checkpoint& checkpoint, const Tenso
   }
   const std::string text =
       fmt::format("{}: {} tensors, {} values, {}\n\n{}", checkpoint.path().string(), tensors.size(),
-                  format_count(elements), format_bytes(bytes), table.text());
+                  format_count(elements), format_byte_size(bytes), table.text());
   return program.print({{"path", checkpoint.path().string()},
                         {"elements", elements},
                         {"bytes", bytes},

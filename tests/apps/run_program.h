@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -54,9 +55,11 @@ class Scratch {
   std::filesystem::path path_;
 };
 
-// `environment` entries are "NAME=value" and win over the inherited ones.
+// `environment` entries are "NAME=value" and win over the inherited ones. `meanwhile` runs beside the
+// program.
 inline Outcome run_nibble(const std::vector<std::string>& arguments,
-                          const std::vector<std::string>& environment = {}) {
+                          const std::vector<std::string>& environment = {},
+                          const std::function<void(pid_t child)>& meanwhile = {}) {
   const Scratch scratch;
   const std::string out = scratch / "out";
   const std::string err = scratch / "err";
@@ -88,6 +91,7 @@ inline Outcome run_nibble(const std::vector<std::string>& arguments,
     ADD_FAILURE() << "cannot start " << NIBBLE_PROGRAM;
     return outcome;
   }
+  if (meanwhile) meanwhile(child);
   int status = 0;
   waitpid(child, &status, 0);
   outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

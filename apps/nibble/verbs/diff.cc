@@ -6,6 +6,7 @@
 
 #include <cmath>
 
+#include "base/byte_size.h"
 #include "base/json.h"
 #include "checkpoint/quantized_checkpoint.h"
 #include "format.h"
@@ -55,7 +56,7 @@ std::string text_of(const DiffReport& report) {
   for (const std::string& key : report.config_keys) text += "config.json: " + key + "\n";
   return text + fmt::format("{}: {} of {} tensors equal, {} and {}\n",
                             report.is_same() ? "same" : "different", report.equal, report.tensors.size(),
-                            format_bytes(report.left_bytes), format_bytes(report.right_bytes));
+                            format_byte_size(report.left_bytes), format_byte_size(report.right_bytes));
 }
 
 class DiffVerb final : public Verb {

@@ -2,6 +2,7 @@
 // nibble doctor: what this machine offers and what nibble makes of it.
 #include <fmt/format.h>
 
+#include "base/byte_size.h"
 #include "base/json.h"
 #include "format.h"
 #include "help.h"
@@ -45,12 +46,12 @@ std::string as_text(const Json& d) {
   table.row({"threads",
              fmt::format("{} ({} CPUs, {} usable, {} NUMA node(s))", d["threads"].get<int>(),
                          d["cpus"].get<int>(), d["usable_cpus"].get<int>(), d["numa_nodes"].get<int>())});
-  table.row({"memory",
-             fmt::format("{} installed, {} available", format_bytes(d["memory_bytes"].get<std::uint64_t>()),
-                         format_bytes(d["memory_available_bytes"].get<std::uint64_t>()))});
+  table.row({"memory", fmt::format("{} installed, {} available",
+                                   format_byte_size(d["memory_bytes"].get<std::uint64_t>()),
+                                   format_byte_size(d["memory_available_bytes"].get<std::uint64_t>()))});
   table.row({"container limit", d["memory_limit_bytes"].is_null()
                                     ? std::string("none")
-                                    : format_bytes(d["memory_limit_bytes"].get<std::uint64_t>())});
+                                    : format_byte_size(d["memory_limit_bytes"].get<std::uint64_t>())});
   if (d.contains("memory_gb_per_s")) {
     table.row({"memory speed", fmt::format("{:.1f} GB/s (copy)", d["memory_gb_per_s"].get<double>())});
     table.row({"dense product", fmt::format("{:.0f} GFLOP/s fp32", d["gemm_gflop_per_s"].get<double>())});

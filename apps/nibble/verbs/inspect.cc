@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "base/byte_size.h"
 #include "base/json.h"
 #include "base/regex.h"
 #include "base/suggest.h"
@@ -150,7 +151,7 @@ class Inspect final : public Verb {
                         {"nominal_mib", mib},
                         {"stored_bytes", stored_bytes()}};
     return program.print(document, fmt::format("model size: {:.2f} MiB\n{} parameters; {} stored\n", mib,
-                                               format_count(parameters), format_bytes(stored_bytes())));
+                                               format_count(parameters), format_byte_size(stored_bytes())));
   }
 
   // Of the weights that packed tensors stand for.

@@ -127,6 +127,7 @@ class Oneshot final : public Verb {
     TRY_ASSIGN(const std::unique_ptr<Job> job, Job::prepare(options_, program.context()));
     if (options_.dry_run) return program.print(plan_json(*job), plan_text(*job));
     TRY_ASSIGN(const RunReport report, job->run(program.context()));
+    if (program.settings().quiet && !program.settings().json) return {};
     return program.print(to_json(report), run_summary(report));
   }
 

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/byte_size.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "format.h"
@@ -65,7 +66,7 @@ std::string text_of(const VerifyReport& report) {
   }
   for (const auto& [file, hash] : report.sha256) text += fmt::format("{}  {}\n", hash, file);
   return text + fmt::format("{}: {} tensors, {} quantized modules, {}\n", report.ok() ? "whole" : "NOT whole",
-                            report.tensors, report.quantized_modules, format_bytes(report.bytes));
+                            report.tensors, report.quantized_modules, format_byte_size(report.bytes));
 }
 
 class VerifyVerb final : public Verb {
