@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Observers: from values to the ranges that scales are made of (llm-compressor observers 0.14; reference
-// sheet 1.13). Weights are observed once, activations batch by batch.
+// Observers: from values to the ranges that scales are made of (llm-compressor 0.14, observers/). Weights
+// are observed once, activations batch by batch.
 #pragma once
 
 #include <cstdint>

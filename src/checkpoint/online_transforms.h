@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rotations that a runtime applies to activations (`transform_config`, reference sheet 5.9): y = x V before a
-// linear or after it. Folding them into the dense weight gives the model that transformers computes in
-// floating point: (x V) W^T = x (W V^T)^T. Rotations of queries and keys cancel in their product and need
-// nothing.
+// Rotations that a runtime applies to activations (`transform_config`, compressed-tensors transform/): y = x
+// V before a linear or after it. Folding them into the dense weight gives the model that transformers
+// computes in floating point: (x V) W^T = x (W V^T)^T. Rotations of queries and keys cancel in their product
+// and need nothing.
 #pragma once
 
 #include <cstdint>

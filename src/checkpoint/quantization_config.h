@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The `quantization_config` of compressed-tensors in config.json (reference sheet 5.3, 5.9): read with the
-// tolerance that old files need, written as release 0.19 writes it.
+// The `quantization_config` of compressed-tensors in config.json (quantization/quant_config.py): read with
+// the tolerance that old files need, written as release 0.19 writes it.
 #pragma once
 
 #include <optional>
@@ -65,7 +65,7 @@ Json to_json(const QuantizationArgs& args);
 // whatever quantization metadata `config` holds; none are written for a null `quantization`.
 std::string config_text(const Json& config, const QuantizationConfig* quantization);
 
-// Finds the scheme of a module (reference sheet 2.5).
+// Finds the scheme of a module (compressed-tensors utils/match.py).
 class SchemeResolver {
  public:
   static Result<SchemeResolver> make(const QuantizationConfig& config);

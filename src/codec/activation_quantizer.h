@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Activations as a quantizing runtime sees them: dynamic parameters per token, tensor or group, or static
-// ones from calibration (compressed-tensors compute_dynamic_scales_and_zp and forward.py; reference
-// sheet 6.2, 6.3, 6.5).
+// ones from calibration (compressed-tensors compute_dynamic_scales_and_zp and forward.py).
 //
 // Token means every row, whatever the number of dimensions: the reference gives a 2-D input one scale for all
 // tokens, which is listed as a quirk to avoid.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A weight as compressed-tensors stores it: a few tensors that differ by suffix ("weight_packed",
-// "weight_scale", ...; reference sheet 5.4-5.8). Writers make one from a weight and its parameters, readers
+// "weight_scale", ...; its compressors/). Writers make one from a weight and its parameters, readers
 // from the tensors of a file; plans ask for names, dtypes and shapes without data.
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scale searches behind GGUF's quantizers (the methods of llama.cpp's ggml-quants.c; reference algorithms.md,
-// A1). Sums run in fp32 in index order and every product is written in the order ggml evaluates it, because
-// the bytes of a file depend on both.
+// Scale searches behind GGUF's quantizers (the methods of llama.cpp's ggml-quants.c). Sums run in fp32 in
+// index order and every product is written in the order ggml evaluates it, because the bytes of a file depend
+// on both.
 #pragma once
 
 #include <cstdint>

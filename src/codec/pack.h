@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Codes as dense bit streams (compressed-tensors pack-quantized, reference sheet 5.6) and FP4 nibbles (5.7).
+// Codes as dense bit streams (compressed-tensors compressors/pack_quantized) and FP4 nibbles
+// (compressors/nvfp4).
 //
 // Integer codes are stored as code + 2^(bits - 1). A row is one little-endian stream: element i is bits
 // [i * bits, (i + 1) * bits), counted from the lowest bit of the first 32-bit word; unused bits of the last

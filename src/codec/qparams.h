@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scale and zero point from the range of a unit, in the reference's arithmetic: every elementary operation is
-// rounded to the dtype of the observed tensor (compressed-tensors calculate_qparams; reference
-// sheet 5.7, 5.8, 6.1). Units are what shares a scale: the tensor, a row, a group of columns, a block.
+// rounded to the dtype of the observed tensor (compressed-tensors calculate_qparams). Units are what shares a
+// scale: the tensor, a row, a group of columns, a block.
 #pragma once
 
 #include <cstdint>

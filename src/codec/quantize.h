@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Weights to codes and back, and activations as a quantizing runtime would see them (compressed-tensors
-// forward.py on CPU; reference sheet 6.2, 6.3, 6.5). Parameters come from ranges (qparams.h); who finds the
-// ranges is the caller's business (observers, solvers).
+// forward.py on CPU). Parameters come from ranges (qparams.h); who finds the ranges is the caller's
+// business (observers, solvers).
 //
 // Where the reference refuses a matrix whose columns are not a multiple of group_size, the last group is
 // shorter here.

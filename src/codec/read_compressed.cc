@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From the tensors of a file to a CompressedWeight: every dtype and shape is checked before anything is
-// decoded (reader quirks: reference sheet 5.6, 5.11).
+// decoded. Old and third-party files may lack weight_shape or hold int8 zero points.
 #include <fmt/format.h>
 
 #include <cmath>

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sparse formats that compressed-tensors removed in 0.15, so that old checkpoints can be recovered
-// (reference sheet 5.10): sparse-bitmask (any zeros) and sparse-24-bitmask (at most two of every four
-// columns). A matrix [rows, cols] of any element type becomes
+// The sparse formats that compressed-tensors removed in 0.15, so that old checkpoints can be recovered (its
+// compressors/sparse_compressors/ before that release): sparse-bitmask (any zeros) and sparse-24-bitmask (at
+// most two of every four columns). A matrix [rows, cols] of any element type becomes
 //   shape        I64 [2] (bitmask) or [2, 1] (2:4)
 //   compressed   the non-zeros, row by row: [count], or [rows, cols / 2] with zeros where a quad has fewer
-//   than two bitmask      U8 [rows, ceil(cols / 8)], bit i of byte j is column 8 j + i row_offsets  I64
-//   [rows], non-zeros before each row (bitmask only)
+//                than two
+//   bitmask      U8 [rows, ceil(cols / 8)], bit i of byte j is column 8 j + i
+//   row_offsets  I64 [rows], non-zeros before each row (bitmask only)
 // stored as `module.shape`, `module.compressed`, ... instead of `module.weight`.
 #pragma once
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What each format stores (reference sheet 5.4-5.8).
+// What each format stores (compressed-tensors compressors/, one folder each).
 #include <fmt/format.h>
 
 #include "base/file.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of weights or activations to codes and back, with the reference's arithmetic: quotient, zero-point
-// addition and product are each rounded to a storage dtype (compressed-tensors on CPU, reference sheet 6.2).
+// addition and product are each rounded to a storage dtype (compressed-tensors forward.py on CPU).
 // A row is cut into runs that share a scale: `run` values each, the last may be shorter. Every level gives
 // the same bits.
 #pragma once

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // AWQ (2306.00978): a scale per input channel, shared by the layers that read it (the balance layers), that
-// makes their quantization hurt less. The candidates and their arithmetic are llm-compressor's (spec
-// sheet 1.4); the loss is the caller's: the parent module's output error as in the reference, or the exact
-// layer error from the Hessian.
+// makes their quantization hurt less. The candidates and their arithmetic are llm-compressor's
+// (modifiers/transform/awq/base.py); the loss is the caller's: the parent module's output error as in the
+// reference, or the exact layer error from the Hessian.
 #pragma once
 
 #include <functional>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Our GPTQ: fp64 factor, group-aware order, scales searched at group entry, then coordinate descent and scale
-// refits in the damped metric (reference sheet A3; each part is an option).
+// refits in the damped metric (each part is an option).
 #include "modify/gptq.h"
 
 #include "modify/magr.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// llm-compressor's GPTQ (spec sheet 1.3): fixed scales, dead columns zeroed, lazy updates per block. One
-// deviation: a Hessian that cannot be factored gets more damping instead of plain rounding.
+// llm-compressor's GPTQ (modifiers/gptq/gptq_quantize.py): fixed scales, dead columns zeroed, lazy updates
+// per block. One deviation: a Hessian that cannot be factored gets more damping instead of plain rounding.
 #include <algorithm>
 #include <numeric>
 

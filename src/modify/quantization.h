@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// QuantizationModifier: round to nearest. Scales come from the weight's observer (llm-compressor.md 1.2).
+// QuantizationModifier: round to nearest. Scales come from the weight's observer (llm-compressor
+// modifiers/quantization/quantization/base.py).
 #pragma once
 
 #include "modify/modifier.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which module gets which quantization scheme: the targets and ignore lists of quantizing modifiers against
-// the module tree (reference/llm-compressor.md 2.5). Later modifiers replace what earlier ones attached.
+// the module tree (compressed-tensors utils/match.py). Later modifiers replace what earlier ones attached.
 #pragma once
 
 #include <memory>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SmoothQuant (2211.10438) and logarithmic equalization: a scale per channel that moves outliers of the
 // activations into the weights, so that both can be quantized. Statistics and formulas of llm-compressor
-// (spec sheet 1.5) and of the paper.
+// (modifiers/transform/smoothquant/) and of the paper.
 #pragma once
 
 #include <functional>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranges of the units of a weight, from which its scales follow: plain minimum and maximum, or the search of
 // the reference's mse observers for the shrunken range with the smallest rounding error
-// (llm-compressor.md 1.13).
+// (llm-compressor observers/mse.py).
 #pragma once
 
 #include <string_view>

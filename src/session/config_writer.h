@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What config.json of the output says of the quantization, from the plan (llm-compressor.md 5.3); the text
-// itself is checkpoint/quantization_config.h's.
+// What config.json of the output says of the quantization, from the plan (fields: compressed-tensors
+// quantization/quant_config.py); the text itself is checkpoint/quantization_config.h's.
 #pragma once
 
 #include <string>

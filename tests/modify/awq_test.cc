@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// AWQ, its folds and SmoothQuant (invariants 31 to 35 of the algorithms sheet).
+// Invariants of AWQ, of its folds and of SmoothQuant.
 #include "modify/awq.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Invariants of GPTQ (numbers: algorithms sheet, section E).
+// Invariants of GPTQ.
 #include "modify/gptq.h"
 
 #include "codec/compressed_weight.h"

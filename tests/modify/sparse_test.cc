@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Invariants of pruning (numbers: algorithms sheet, section E).
+// Invariants of pruning.
 #include <gtest/gtest.h>
 
 #include <bit>

@@ -10,7 +10,8 @@
 namespace nibble::solver {
 namespace {
 
-// A scale of 0 is replaced by the smallest step of its type at 1 (spec sheet 6.1, step 8).
+// A scale of 0 is replaced by the smallest step of its type at 1 (compressed-tensors
+// calculate_qparams).
 float smallest_scale(DType dtype) {
   switch (dtype) {
     case DType::kBF16:

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scale and zero point of a group chosen where GPTQ enters it: on the compensated weights, in the precision
-// in which the scale is stored, by what the choice costs the layer (reference sheet A3-1 d, e). A wide grid
-// of candidates is ranked by the sum of e_j^2 / u_jj^2 under plain rounding; the best ones then run the
-// in-group recursion itself, whose sum of push^2 is exactly the group's share of the final loss.
+// Scale and zero point of a group chosen where GPTQ enters it: on the compensated weights, in the
+// precision in which the scale is stored, by what the choice costs the layer. A wide grid of candidates is
+// ranked by the sum of e_j^2 / u_jj^2 under plain rounding; the best ones then run the in-group recursion
+// itself, whose sum of push^2 is exactly the group's share of the final loss.
 #pragma once
 
 #include <array>
