@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a modifier is to the pipelines. A modifier declares its targets and the statistics it needs; a
 // pipeline gathers those, calls it unit by unit, and owns order, files and threads. The life cycle is that of
-// the reference (llm-compressor.md section 4), each step once and in recipe order:
+// llm-compressor, each step once and in recipe order:
 //
 //   initialize               against the module tree; no weight has been read
+//   on_survey                each block of the original model, where survey_needs() asks for it
 //   on_calibration_start
 //   on_sequential_epoch_end  for each unit whose statistics are complete: new weights, and a report a module
 //   on_calibration_end
 //   finalize                 nothing may be left undone
 //
-// A unit is what has to be seen together: one linear, siblings that share a global scale, or a block with its
-// norms.
+// A unit is what has to be seen together: one linear, siblings that share a global scale, a stage of a block,
+// or a block with its norms (grain()).
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +25,7 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "calibrate/hessian.h"
+#include "codec/activation_quantizer.h"
 #include "codec/compressed_weight.h"
 #include "model/modules.h"
 #include "modify/modifier_config.h"
@@ -29,28 +33,36 @@
 
 namespace nibble {
 
-// What a pipeline can tell a modifier about the inputs and outputs of a module; needs() ORs them.
+// What a pipeline can tell a modifier about the inputs and outputs of a module; needs() ORs them. Padding
+// never enters a statistic.
 enum Statistic : unsigned {
   kNoStatistic = 0,
-  kInputRange = 1,        // smallest and largest value (static activations)
+  kInputParams = 1,       // of the scheme's static (or local) input_activations
   kInputAbsMean = 2,      // E|x| per column (AWQ)
   kInputSquareMean = 4,   // E x^2 per column (Wanda, importance)
-  kInputColumnRange = 8,  // smallest and largest value per column (SmoothQuant)
+  kInputColumnRange = 8,  // smallest and largest value per column
   kHessian = 16,          // E x x^T
-  kInputShift = 32,       // E (x_original - x) x^T
-  kOutputRange = 64,      // of the module's output; of keys and values for attention modules
+  kInputShift = 32,       // E (x_original - x) x^T, and both moments of two halves of the sequences
+  kOutputParams = 64,     // of the scheme's static output_activations; of attention modules: keys and values
+  kOutputColumnRange = 128,  // smallest and largest value per row of the weight (SmoothQuant: of norms too)
+  kSublayerError = 256,      // the unit's judge is asked about the sublayer that this module's stage begins
 };
 
 struct ModuleStatistics {
-  std::optional<std::pair<float, float>> input_range;
-  std::optional<std::pair<float, float>> output_range;
+  std::optional<ActivationParams> input_params, output_params;
+  std::optional<ActivationParams> key_params, value_params;  // of attention modules
   std::vector<float> input_abs_mean;
   std::vector<float> input_square_mean;
-  std::vector<float> input_column_min;
-  std::vector<float> input_column_max;
+  std::vector<float> input_column_min, input_column_max;
+  std::vector<float> output_column_min, output_column_max;
+  // Shared by linears with the same input. The halves are those of even and odd sequences: a choice made on
+  // one is judged on the other.
   const Hessian* hessian = nullptr;
   const InputShift* input_shift = nullptr;
-  std::int64_t tokens = 0;  // that this module saw
+  const Hessian* half_hessian[2] = {nullptr, nullptr};
+  const InputShift* half_shift[2] = {nullptr, nullptr};
+  std::int64_t tokens = 0;     // that this module saw
+  std::int64_t sequences = 0;  // they come from
 };
 
 // A module in work. Modifiers replace `weight` and `bias`; a quantizing one sets `compressed`, which is what
@@ -62,12 +74,32 @@ struct ModuleWork {
   Tensor weight;  // [rows, cols] as the module sees it; norms [rows]
   std::optional<Tensor> bias;
   std::optional<CompressedWeight> compressed;
-  const ModuleStatistics* statistics = nullptr;  // null without calibration
+  std::map<std::string, Tensor> activation_tensors;  // by suffix: "input_scale", "k_scale", ...
+  const ModuleStatistics* statistics = nullptr;      // null without calibration
+};
+
+// A linear's weight to try in place of the unit's.
+struct Replacement {
+  const ModuleInfo* module = nullptr;
+  const Matrix* weight = nullptr;
+};
+
+// Runs parts of a block on the calibration tokens, for modifiers that judge candidates by what comes out.
+class SublayerJudge {
+ public:
+  virtual ~SublayerJudge() = default;
+  // Mean over all tokens and elements of (y - y')^2: y is the output of the attention (`first_stage` 0) or
+  // the MLP (2) with its weights as they were when the statistics were gathered, y' with the replacements.
+  // The inputs of the sublayer are the gathered ones.
+  virtual Result<double> output_error(int first_stage, std::span<const Replacement> replacements) = 0;
 };
 
 struct UnitWork {
   std::string name;  // "model.layers.3", or that of the only module
   std::vector<ModuleWork> modules;
+  SublayerJudge* judge = nullptr;  // null unless kSublayerError was asked for
+
+  ModuleWork* find(std::string_view module_name);
 };
 
 // What a modifier did to a module, in numbers that do not depend on the scale of the weights.
@@ -92,6 +124,13 @@ struct ModelState {
   MatchReport matches;
 };
 
+// The least that on_sequential_epoch_end must see at once.
+enum class Grain {
+  kModule,  // linears one by one, but siblings under a global scale together
+  kStage,   // the linears of a stage: what is left of the block is calibrated with them already changed
+  kBlock,   // the whole block with its norms
+};
+
 class Modifier {
  public:
   explicit Modifier(ModifierConfig config) : config_(std::move(config)) {}
@@ -105,6 +144,12 @@ class Modifier {
   virtual Status initialize(ModelState& state) = 0;
   // Statistic bits; valid after initialize().
   virtual unsigned needs(const ModelState& state, const ModuleInfo& module) const = 0;
+  virtual Grain grain(const ModelState&) const { return Grain::kModule; }
+  // Whether blocks that follow are calibrated with this modifier's weights (`propagate_error` permitting).
+  virtual bool changes_weights(const ModelState&) const { return true; }
+  // Statistics of the original model that are needed before the first unit (sparsity profiles).
+  virtual unsigned survey_needs(const ModelState&, const ModuleInfo&) const { return kNoStatistic; }
+  virtual Status on_survey(const UnitWork& /*block*/, Context&) { return {}; }
   virtual Status on_calibration_start(ModelState&) { return {}; }
   virtual Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) = 0;
   virtual Status on_calibration_end(ModelState&) { return {}; }

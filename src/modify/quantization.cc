@@ -91,12 +91,12 @@ Status QuantizationModifier::initialize(ModelState& state) {
 
 unsigned QuantizationModifier::needs(const ModelState& state, const ModuleInfo& module) const {
   if (module.kind == ModuleKind::kAttention)
-    return state.schemes.kv_cache_scheme ? kOutputRange : kNoStatistic;
+    return state.schemes.kv_cache_scheme ? kOutputParams : kNoStatistic;
   const QuantizationScheme* scheme = state.schemes.find(state.model, module);
   if (!scheme) return kNoStatistic;
   unsigned needed = kNoStatistic;
-  if (needs_range(scheme->input_activations)) needed |= kInputRange;
-  if (needs_range(scheme->output_activations)) needed |= kOutputRange;
+  if (needs_range(scheme->input_activations)) needed |= kInputParams;
+  if (needs_range(scheme->output_activations)) needed |= kOutputParams;
   if (scheme->weights && scheme->weights->observer.value_or("").find("imatrix") != std::string::npos) {
     needed |= kInputSquareMean;
   }
