@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "base/dtype.h"
 #include "base/thread_pool.h"
 
 namespace nibble::kernels {
@@ -24,7 +25,9 @@ struct Attention {
   std::int64_t window = 0;                 // > 0: |query position - key position| < window
   const std::uint8_t* key_mask = nullptr;  // [keys]; keys with 0 are hidden (padding)
 
-  float scale = 1.0f;     // of the products; Llama: 1 / sqrt(head_dim)
+  float scale = 1.0f;  // of the products; Llama: 1 / sqrt(head_dim)
+  // Exponentials are rounded to this type before they weigh the values, as PyTorch does in that type.
+  DType probability_dtype = DType::kF32;
   float soft_cap = 0.0f;  // > 0: scores become cap * tanh(score / cap)
 
   // Element (token t, head h, i) at q[t * ldq + h * q_head_stride + i], and so on. A stride of 0 means

@@ -6,6 +6,7 @@
 
 #include "kernels/rows.h"
 #include "model/apply.h"
+#include "model/stored_precision.h"
 
 namespace nibble {
 
@@ -33,6 +34,7 @@ void apply_tapped(const Pass& pass, const Linear& linear, const float* x, std::i
                   const std::uint8_t* mask, float* y) {
   if (pass.tap != nullptr) pass.tap->on_input(linear.info(), {x, rows, linear.info().cols, mask});
   linear.apply(pass.pool(), x, rows, y);
+  settle(pass, rows * linear.info().rows, y);
   if (pass.tap != nullptr) pass.tap->on_output(linear.info(), {y, rows, linear.info().rows, mask});
 }
 
@@ -73,7 +75,7 @@ bool Block::is_mixture() const {
 Matrix Block::normed(const Pass& pass, ModuleRole role, const Matrix& x) const {
   Matrix y = pass.take(x.rows(), x.cols());
   if (const Norm* found = norm(role); found != nullptr) {
-    apply_norm(pass.pool(), *config_, *found, x.rows(), x.data(), y.data());
+    settled_norm(pass, *config_, *found, x.rows(), x.cols(), x.data(), x.cols(), y.data());
   } else {
     std::memcpy(y.data(), x.data(), x.values().size_bytes());
   }
@@ -84,12 +86,13 @@ void Block::add_to_residual(const Pass& pass, Matrix output, ModuleRole output_n
                             Matrix& hidden) const {
   const std::int64_t rows = hidden.rows();
   if (const Norm* found = norm(output_norm); found != nullptr) {
-    apply_norm(pass.pool(), *config_, *found, rows, output.data(), output.data());
+    settled_norm(pass, *config_, *found, rows, output.cols(), output.data(), output.cols(), output.data());
   }
   kernels::add_scaled(pass.pool(), rows, hidden.cols(), 1.0f, output.data(), hidden.cols(), hidden.data(),
                       hidden.cols());
+  settle(pass, hidden);
   if (const Norm* found = norm(residual_norm); found != nullptr) {
-    apply_norm(pass.pool(), *config_, *found, rows, hidden.data(), hidden.data());
+    settled_norm(pass, *config_, *found, rows, hidden.cols(), hidden.data(), hidden.cols(), hidden.data());
   }
   pass.give(std::move(output));
 }
@@ -144,13 +147,14 @@ Matrix Block::mlp_inner(const Pass& pass, const Linear* gate, const Linear& up, 
     apply_tapped(pass, up, x.data(), x.rows(), mask, inner.data());
     kernels::activate(pass.pool(), config_->activation, x.rows(), width, inner.data(), width, inner.data(),
                       width);
+    settle(pass, inner);
     return inner;
   }
   apply_tapped(pass, *gate, x.data(), x.rows(), mask, inner.data());
   Matrix other = pass.take(x.rows(), width);
   apply_tapped(pass, up, x.data(), x.rows(), mask, other.data());
-  kernels::activate_gated(pass.pool(), config_->activation, x.rows(), width, inner.data(), width,
-                          other.data(), width, inner.data(), width);
+  settled_gate(pass, config_->activation, x.rows(), width, inner.data(), width, other.data(), width,
+               inner.data(), width);
   pass.give(std::move(other));
   return inner;
 }
@@ -163,8 +167,8 @@ void Block::run_mlp_input(const Pass& pass, BlockState& state) const {
     Matrix both = pass.take(tokens, 2 * width);
     apply_tapped(pass, *fused, state.input.data(), tokens, pass.mask, both.data());
     inner = pass.take(tokens, width);
-    kernels::activate_gated(pass.pool(), config_->activation, tokens, width, both.data(), 2 * width,
-                            both.data() + width, 2 * width, inner.data(), width);
+    settled_gate(pass, config_->activation, tokens, width, both.data(), 2 * width, both.data() + width,
+                 2 * width, inner.data(), width);
     pass.give(std::move(both));
   } else {
     inner = mlp_inner(pass, linear(kGate), *linear(kUp), state.input, pass.mask);

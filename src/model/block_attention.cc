@@ -7,6 +7,7 @@
 #include "model/apply.h"
 #include "model/block.h"
 #include "model/quantized/compressed_linear.h"
+#include "model/stored_precision.h"
 
 namespace nibble {
 
@@ -64,18 +65,17 @@ void Block::norm_heads(const Pass& pass, ModuleRole role, std::int64_t heads, Ma
     case QkNormKind::kNone:
       break;
     case QkNormKind::kPerHead:
-      apply_norm_columns(pass.pool(), c, *norm(role), x.rows() * heads, c.head_dim, x.data(), c.head_dim,
-                         x.data());
+      settled_norm(pass, c, *norm(role), x.rows() * heads, c.head_dim, x.data(), c.head_dim, x.data());
       break;
     case QkNormKind::kPerHeadOwn:
       for (std::int64_t h = 0; h < heads; ++h) {
         float* column = x.data() + h * c.head_dim;
-        apply_norm_columns(pass.pool(), c, *norm(role, static_cast<int>(h)), x.rows(), c.head_dim, column,
-                           x.cols(), column);
+        settled_norm(pass, c, *norm(role, static_cast<int>(h)), x.rows(), c.head_dim, column, x.cols(),
+                     column);
       }
       break;
     case QkNormKind::kWhole:
-      apply_norm_columns(pass.pool(), c, *norm(role), x.rows(), x.cols(), x.data(), x.cols(), x.data());
+      settled_norm(pass, c, *norm(role), x.rows(), x.cols(), x.data(), x.cols(), x.data());
       break;
   }
 }
@@ -107,8 +107,8 @@ Block::Projected Block::project(const Pass& pass, const Matrix& input) const {
                        .cos = table.cos.data(),
                        .sin = table.sin.data(),
                        .positions = pass.rope_rows.data()};
-    kernels::apply_rope(pass.pool(), rope, tokens, c.heads, out.q.data(), c.query_width());
-    kernels::apply_rope(pass.pool(), rope, tokens, c.kv_heads, out.k.data(), c.kv_width());
+    settled_rope(pass, rope, tokens, c.heads, out.q.data(), c.query_width());
+    settled_rope(pass, rope, tokens, c.kv_heads, out.k.data(), c.kv_width());
   }
   return out;
 }
@@ -142,6 +142,7 @@ Matrix Block::attend_all(const Pass& pass, const Projected& projected) const {
   common.causal = c.causal;
   common.window = c.window[layer];
   common.scale = static_cast<float>(c.attention_scale[layer]);
+  common.probability_dtype = pass.dtype;
   common.soft_cap = static_cast<float>(c.attention_softcap);
   common.ldq = common.ldout = c.query_width();
   common.ldk = common.ldv = c.kv_width();
@@ -164,6 +165,7 @@ Matrix Block::attend_all(const Pass& pass, const Projected& projected) const {
   } else {
     attend_range(0, pass.sequences);
   }
+  settle(pass, out);
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include "kernels/rows.h"
 #include "model/apply.h"
 #include "model/block.h"
+#include "model/stored_precision.h"
 
 namespace nibble {
 
@@ -47,6 +48,7 @@ std::vector<ExpertRows> Block::route(const Pass& pass, const Matrix& input) cons
   const std::int64_t tokens = input.rows();
   Matrix scores(tokens, c.experts);
   linear(kRouter)->apply(pass.pool(), input.data(), tokens, scores.data());
+  settle(pass, scores);
   kernels::softmax(pass.pool(), tokens, c.experts, scores.data(), c.experts, scores.data(), c.experts);
 
   Matrix weights(tokens, c.experts);
@@ -59,6 +61,7 @@ std::vector<ExpertRows> Block::route(const Pass& pass, const Matrix& input) cons
       weights.at(t, e) = c.renormalise_routing ? scores.at(t, e) / sum : scores.at(t, e);
     }
   }
+  settle(pass, weights);
   std::vector<ExpertRows> experts(static_cast<std::size_t>(c.experts));
   for (std::int64_t e = 0; e < c.experts; ++e) {
     ExpertRows& rows = experts[static_cast<std::size_t>(e)];
@@ -110,19 +113,27 @@ void Block::run_mixture_output(const Pass& pass, BlockState& state) const {
     apply_tapped(pass, *linear(kExpertDown, static_cast<int>(e)), rows.inner.data(), y.rows(), mask_of(rows),
                  y.data());
     for (std::size_t i = 0; i < rows.token.size(); ++i) {
+      for (float& value : y.row(static_cast<std::int64_t>(i))) value *= rows.weight[i];
+    }
+    settle(pass, y);
+    for (std::size_t i = 0; i < rows.token.size(); ++i) {
       if (rows.weight[i] == 0) continue;
       float* to = output.row(rows.token[i]).data();
       const float* from = y.row(static_cast<std::int64_t>(i)).data();
-      for (std::int64_t j = 0; j < width; ++j) to[j] += rows.weight[i] * from[j];
+      for (std::int64_t j = 0; j < width; ++j) to[j] += from[j];
     }
+    settle(pass, output);
   }
   if (const Linear* down = linear(kSharedDown); down != nullptr) {
     Matrix y(state.hidden.rows(), width);
     apply_tapped(pass, *down, state.input.data(), y.rows(), pass.mask, y.data());
     for (std::int64_t t = 0; t < y.rows(); ++t) {
       const float gate = state.shared_gate.empty() ? 1.0f : state.shared_gate[static_cast<std::size_t>(t)];
-      for (std::int64_t j = 0; j < width; ++j) output.at(t, j) += gate * y.at(t, j);
+      for (std::int64_t j = 0; j < width; ++j) y.at(t, j) *= gate;
     }
+    settle(pass, y);
+    kernels::add_scaled(pass.pool(), y.rows(), width, 1.0f, y.data(), width, output.data(), width);
+    settle(pass, output);
   }
   pass.give(std::move(state.input));
   state.experts.clear();

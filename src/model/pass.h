@@ -78,7 +78,8 @@ struct Pass {
   KvCache* cache = nullptr;
   Tap* tap = nullptr;
   std::shared_ptr<Workspace> workspace = std::make_shared<Workspace>();
-  bool all_experts = false;  // every expert sees every token (statistics only; the output does not change)
+  DType dtype = DType::kF32;  // what every operation's result is rounded to (stored_precision.h)
+  bool all_experts = false;   // every expert sees every token (statistics only; the output does not change)
 
   std::int64_t tokens() const { return sequences * length; }
   ThreadPool& pool() const { return context->pool; }

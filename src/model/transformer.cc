@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/transformer.h"
+#include "kernels/convert.h"
 
 #include <fmt/format.h>
 
@@ -259,6 +260,7 @@ Result<Pass> Transformer::begin(const Context& context, const Batch& batch, KvCa
   pass.sequences = batch.sequences;
   pass.length = batch.length;
   pass.cache = cache;
+  pass.dtype = options_.activation_dtype;
   const bool padded = std::ranges::count(batch.mask, std::uint8_t{0}) > 0;
   if (padded) pass.mask = batch.mask.data();
   if (config_.ropes.empty()) return pass;
@@ -276,7 +278,11 @@ Result<Pass> Transformer::begin(const Context& context, const Batch& batch, KvCa
 
 Result<Matrix> Transformer::embed(const Context& context, const Batch& batch, const KvCache* cache) const {
   TRY(check_batch(config_, batch, cache));
-  return embedding_->apply(context, batch, cache == nullptr ? 0 : cache->length());
+  TRY_ASSIGN(Matrix x, embedding_->apply(context, batch, cache == nullptr ? 0 : cache->length()));
+  if (options_.activation_dtype != DType::kF32) {
+    kernels::round_through(context.pool, options_.activation_dtype, x.data(), x.rows() * x.cols());
+  }
+  return x;
 }
 
 Status Transformer::forward(const Context& context, std::span<const Batch> batches,

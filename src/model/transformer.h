@@ -98,6 +98,8 @@ class Transformer {
     // model holds (Residency::kWhole) are packed in the checkpoint's own precision; load_block() gives dense
     // ones, which may be changed. The bits of the outputs are the same.
     LinearFactory linears = nullptr;
+    // BF16 or F16: every operation rounds its result to this type, as PyTorch's do (stored_precision.h).
+    DType activation_dtype = DType::kF32;
   };
   // `checkpoint` must outlive the model.
   static Result<std::unique_ptr<Transformer>> open(const Context& context, const Checkpoint& checkpoint,

@@ -37,6 +37,14 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
+void round_scores(DType dtype, std::int64_t count, float* scores) {
+  if (dtype == DType::kF32) return;
+  for (std::int64_t i = 0; i < count; ++i) {
+    scores[i] =
+        dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(scores[i])) : f16_to_f32(f32_to_f16(scores[i]));
+  }
+}
+
 struct Plan {
   const Attention& a;
   const gemm::Kernels& tiles;
@@ -206,6 +214,7 @@ class Task {
     float* sums = sums_.get() + s * kLanes * plan_.value_dim;
     if (plan_.soft.softmax_block(block, scores, strip.state, factor))
       plan_.soft.rescale(plan_.value_dim, factor, sums);
+    round_scores(a.probability_dtype, keys * kLanes, scores);
     product(plan_.value_dim, keys, values_.get(), scores, sums, 1.0f, true);
   }
 

@@ -149,7 +149,8 @@ struct Architecture {
   NormKind norm = NormKind::kRms;
   bool norm_bias = false;
   Flag norm_affine{"", true};
-  double norm_offset = 0;  // 1: the norm multiplies by 1 + w
+  bool norm_rounds_once = false;  // RMS: x and w are multiplied before the result is rounded
+  double norm_offset = 0;         // 1: the norm multiplies by 1 + w
   PositionRule positions = PositionRule::kRotary;
   std::int64_t position_offset = 0;  // rows of the position table before position 0
   bool yarn_means_longrope = false;  // Phi-3

@@ -133,6 +133,7 @@ Architecture gemma() {
   row.keys.activation_fallback = "gelu_pytorch_tanh";
   row.mlp_bias = {};
   row.norm_offset = 1;
+  row.norm_rounds_once = true;
   row.scale_embeddings = true;
   row.tie_fallback = true;
   row.bidirectional = {"use_bidirectional_attention", false};
@@ -270,6 +271,7 @@ Architecture phi3() {
 Architecture olmo2() {
   Architecture row = llama();
   row.model_type = "olmo2";
+  row.norm_rounds_once = true;
   row.class_prefix = "Olmo2";
   row.no_split_module = "Olmo2DecoderLayer";
   row.classes = decoder_classes("Olmo2ForCausalLM", "Olmo2Model", "Olmo2ForSequenceClassification");
