@@ -27,6 +27,7 @@ Program::Program(const Settings& settings, std::unique_ptr<LogFile> log, const S
 Status Program::print(const Json& document, std::string_view text) {
   console_.clear_bar();
   printed_ = true;
+  if (settings_.quiet && !settings_.json) return {};
   if (!settings_.json) return write_stdout(text);
   // Text of models and files may hold bytes that are not UTF-8; JSON may not.
   return write_stdout(document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -35,6 +36,7 @@ Status Program::print(const Json& document, std::string_view text) {
 Status Program::stream(std::string_view piece) {
   console_.clear_bar();
   printed_ = true;
+  if (settings_.quiet) return {};
   return write_stdout(piece);
 }
 

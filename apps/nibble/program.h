@@ -25,7 +25,8 @@ class Program {
   Context& context() { return context_; }
   Console& console() { return console_; }
 
-  // The result: the document with --json, the text otherwise. A verb calls it once.
+  // The result: the document with --json, nothing with --quiet alone, the text otherwise. A verb calls it
+  // once.
   Status print(const Json& document, std::string_view text);
   // A piece of a text result that grows while the verb works (generated tokens); shown at once.
   Status stream(std::string_view piece);

@@ -75,15 +75,34 @@ std::string worst_table(const RunReport& report) {
   return table.empty() ? std::string() : "\n" + table.text();
 }
 
+// Sizes beside what the parameters would take as 16-bit floats: a GGUF source may be packed already.
+std::string size_table(const RunReport& report) {
+  const std::uint64_t half = 2 * static_cast<std::uint64_t>(report.parameters);
+  Table table({"whole model", "size", "bits/parameter", "of 16 bits"});
+  const auto row = [&](const char* name, std::uint64_t bytes) {
+    const double bits = report.bits_per_parameter(bytes);
+    table.row(
+        {name, format_byte_size(bytes), fmt::format("{:.2f}", bits), fmt::format("{:.1f} %", bits / 0.16)});
+  };
+  row("as 16-bit floats", half);
+  row("source", report.source_bytes);
+  row("output", report.output_bytes);
+  std::string text = "\n" + table.text();
+  if (report.output_bytes >= report.source_bytes && report.source_bytes > 0) {
+    text += fmt::format(
+        "the output is not smaller than the source, which stores {:.2f} bits per parameter already; {} of it "
+        "are tensors the recipe keeps, in {}\n",
+        report.bits_per_parameter(report.source_bytes), format_byte_size(report.carried_bytes),
+        report.precision);
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string run_summary(const RunReport& report) {
-  std::string text = scheme_table(report) + worst_table(report);
-  const double share = report.source_bytes > 0 ? 100.0 * static_cast<double>(report.output_bytes) /
-                                                     static_cast<double>(report.source_bytes)
-                                               : 0;
-  text += fmt::format("\n{} -> {} ({:.1f} %) in {}, peak memory {}\n", format_byte_size(report.source_bytes),
-                      format_byte_size(report.output_bytes), share, format_duration(report.seconds()),
+  std::string text = scheme_table(report) + worst_table(report) + size_table(report);
+  text += fmt::format("\ndone in {}, peak memory {}\n", format_duration(report.seconds()),
                       format_byte_size(report.peak_memory_bytes));
   text += report.output_dir.empty() ? std::string("nothing was saved: --output-dir says where to\n")
                                     : fmt::format("saved in {}\n", report.output_dir);

@@ -88,7 +88,8 @@ void look_at_terminal(Settings& settings) {
 void add_common_flags(Flags& flags, Settings& settings) {
   flags.group("Common flags");
   flags.toggle("--json", settings.json, "one JSON document on stdout (docs/json.md) instead of text");
-  flags.toggle("-q,--quiet", settings.quiet, "nothing on stderr but errors");
+  flags.toggle("-q,--quiet", settings.quiet,
+               "print errors only (and the document of --json); the exit code tells the rest");
   flags.toggle("-v,--verbose", settings.verbose, "a line for every finished module");
   flags.value("-t,--threads", "N", settings.threads,
               "worker threads; 0 is one per available CPU (NIBBLE_THREADS); results do not depend on it", 0,

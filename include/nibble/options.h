@@ -14,13 +14,13 @@ struct Options {
   // The model: a folder, a .gguf file, or org/name in the local Hugging Face cache. Nothing is ever
   // downloaded.
   std::string model;
-  std::string config_name;         // folder with another config.json
-  std::string tokenizer;           // folder with another tokenizer
-  std::string processor;           // accepted for image and audio models; only their text tower is compressed
-  std::string precision = "auto";  // dtype of what stays unquantized, and of scales: auto, fp16, bf16, fp32
+  std::string config_name;          // another config.json, or the folder that holds it
+  std::string tokenizer;            // folder with another tokenizer
+  std::string processor;            // folder whose preprocessor files the output gets
+  std::string precision = "auto";   // dtype of what stays unquantized, and of scales: auto, fp16, bf16, fp32
   bool tie_word_embeddings = true;  // false: the head gets a weight of its own
   bool save_compressed = true;      // false: float weights and their scales
-  std::string model_revision = "main";
+  std::string model_revision = "main";   // snapshot of org/name in the cache
   bool trust_remote_code_model = false;  // no effect: no code of a model is ever run
   std::string hub_cache;                 // the Hugging Face cache (HF_HUB_CACHE)
 

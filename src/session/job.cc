@@ -11,12 +11,13 @@
 #include "base/memory_budget.h"
 #include "base/suggest.h"
 #include "checkpoint/output_directory.h"
-#include "checkpoint/quantized_checkpoint.h"
 #include "session/config_writer.h"
 #include "session/data_free.h"
 #include "session/estimate.h"
+#include "session/option_notes.h"
 #include "session/recipe_shortcuts.h"
 #include "session/small_files.h"
+#include "session/source.h"
 #include "session/version.h"
 #include "session/yaml.h"
 
@@ -39,22 +40,11 @@ std::vector<std::string> usual_ignore(const ModelDescription& model) {
   return ignore;
 }
 
-std::uint64_t source_bytes_of(const Checkpoint& checkpoint) {
-  std::uint64_t total = 0;
-  for (const TensorInfo& tensor : checkpoint.tensors()) total += tensor.stored_bytes;
-  return total;
-}
-
-// A compressed-tensors source is taken as the dense model it stands for; the formats of other tools are
-// refused.
-Result<std::unique_ptr<Checkpoint>> open_source(const Options& options, Context& context) {
-  TRY_ASSIGN(auto checkpoint, Checkpoint::open(options.model, {.hub_cache = options.hub_cache}));
-  TRY_ASSIGN(const auto quantization, read_quantization_config(checkpoint->config()));
-  if (!quantization || !quantization->has_quantization()) return checkpoint;
-  context.events.warning(
-      "the model is compressed already: its weights are decompressed first, so its errors stay and new ones "
-      "are added");
-  return decompressed(std::move(checkpoint), context.pool);
+void measure_source(const Checkpoint& checkpoint, RunReport& report) {
+  for (const TensorInfo& tensor : checkpoint.tensors()) {
+    report.source_bytes += tensor.stored_bytes;
+    report.parameters += element_count(tensor.shape);
+  }
 }
 
 class Timer {
@@ -82,9 +72,13 @@ Result<std::unique_ptr<Job>> Job::prepare(const Options& options, Context& conte
   Timer timer;
   context.events.phase("prepare");
   if (options.model.empty()) return usage_error("no model is given");
-  TRY_ASSIGN(auto checkpoint, open_source(options, context));
-  TRY_ASSIGN(ModelDescription model, describe_model(*checkpoint));
-  std::unique_ptr<Job> job(new Job(options, std::move(checkpoint), std::move(model)));
+  TRY(check_options(options));
+  TRY_ASSIGN(Source source, open_source(options, context));
+  TRY_ASSIGN(ModelDescription model, describe_model(*source.checkpoint));
+  std::unique_ptr<Job> job(new Job(options, std::move(source.checkpoint), std::move(model)));
+  job->options_.tokenizer = source.tokenizer;
+  job->options_.processor = source.processor;
+  for (std::string& text : source.warnings) job->warn(context, std::move(text));
   TRY(job->read_recipe(context));
   TRY(job->plan_files(context));
   TRY(job->check_output());
@@ -133,6 +127,8 @@ Status Job::read_recipe(Context& context) {
     if (!choice.note.empty()) warn(context, choice.note);
   }
   TRY(refuse_what_needs_data());
+  for (std::string& text : options_without_effect(options_, model_, /*needs_data=*/false))
+    warn(context, std::move(text));
   TRY_ASSIGN(lifecycle_, Lifecycle::create(recipe_, state_, context.events));
   for (std::string& text : state_.matches.warnings) warn(context, std::move(text));
   return {};
@@ -174,7 +170,7 @@ Status Job::plan_files(Context& context) {
   report_.threads = context.pool.size();
   report_.seed = options_.seed;
   report_.patterns = state_.matches.counts;
-  report_.source_bytes = source_bytes_of(*checkpoint_);
+  measure_source(*checkpoint_, report_);
   report_.output_bytes = output_.files.exact_bytes();
   report_.unquantized = ignored_modules(model_, state_.schemes);
   for (const PlannedModule& quantized : output_.quantized) report_.modules.push_back(make_row(quantized));
@@ -262,7 +258,7 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
 
 Status Job::write_small_files(OutputDirectory& output) {
   SmallFiles files(*checkpoint_, output);
-  TRY(files.copy_companions(options_.tokenizer));
+  TRY(files.copy_companions(options_.tokenizer, options_.processor));
   const QuantizationConfig quantization =
       output_quantization(model_, state_.schemes, output_, options_.save_compressed);
   TRY(files.write("config.json", output_config_text(checkpoint_->config(), quantization, output_, storage_)));

@@ -35,9 +35,12 @@ std::string plan_text(const Job& job) {
   }
   text += fmt::format(
       "\n{} quantized modules, {:.3f} bits per weight; {} stay in {}\n"
-      "source {}, output exactly {} bytes ({})\npeak memory about {}, time about {:.1f} s on {} threads\n",
+      "source {} ({:.2f} bits per parameter), output exactly {} bytes ({}, {:.2f}); as 16-bit floats "
+      "{}\npeak memory about {}, time about {:.1f} s on {} threads\n",
       plan.modules.size(), plan.bits_per_weight(), format_byte_size(plan.carried_bytes), plan.precision,
-      format_byte_size(plan.source_bytes), plan.output_bytes, format_byte_size(plan.output_bytes),
+      format_byte_size(plan.source_bytes), plan.bits_per_parameter(plan.source_bytes), plan.output_bytes,
+      format_byte_size(plan.output_bytes), plan.bits_per_parameter(plan.output_bytes),
+      format_byte_size(2 * static_cast<std::uint64_t>(plan.parameters)),
       format_byte_size(job.estimate().peak_memory_bytes), job.estimate().seconds, plan.threads);
   return text;
 }

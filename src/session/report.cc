@@ -47,8 +47,11 @@ Json totals_json(const RunReport& report) {
   json["bytes"] = report.quantized_bytes();
   json["bits_per_weight"] = report.bits_per_weight();
   json["carried_bytes"] = report.carried_bytes;
+  json["parameters"] = report.parameters;
   json["source_bytes"] = report.source_bytes;
+  json["source_bits_per_parameter"] = report.bits_per_parameter(report.source_bytes);
   json["output_bytes"] = report.output_bytes;
+  json["output_bits_per_parameter"] = report.bits_per_parameter(report.output_bytes);
   double error = 0;
   double energy = 0;
   bool measured = false;
@@ -103,6 +106,10 @@ std::uint64_t RunReport::quantized_bytes() const {
 double RunReport::bits_per_weight() const {
   const std::int64_t weights = quantized_weights();
   return weights > 0 ? 8.0 * static_cast<double>(quantized_bytes()) / static_cast<double>(weights) : 0;
+}
+
+double RunReport::bits_per_parameter(std::uint64_t bytes) const {
+  return parameters > 0 ? 8.0 * static_cast<double>(bytes) / static_cast<double>(parameters) : 0;
 }
 
 double RunReport::seconds() const {

@@ -37,6 +37,7 @@ struct RunReport {
   std::vector<ModuleRow> modules;
   std::vector<std::string> unquantized;  // linears and embeddings that stay as they are
   std::vector<PatternCount> patterns;
+  std::int64_t parameters = 0;     // of the source
   std::uint64_t source_bytes = 0;  // tensor data of the source
   std::uint64_t output_bytes = 0;  // exact: shards and index
   std::uint64_t carried_bytes = 0;
@@ -52,6 +53,8 @@ struct RunReport {
   std::int64_t quantized_weights() const;
   std::uint64_t quantized_bytes() const;
   double bits_per_weight() const;  // of the quantized modules
+  // Of the whole model, for a size of `bytes`.
+  double bits_per_parameter(std::uint64_t bytes) const;
   double seconds() const;
 };
 

@@ -26,18 +26,31 @@ constexpr std::array<std::string_view, 9> kTokenizerFiles{"tokenizer.json",
                                                           "tokenizer.model",
                                                           "chat_template.jinja"};
 
-bool is_tokenizer_file(const std::string& name) {
-  return std::find(kTokenizerFiles.begin(), kTokenizerFiles.end(), name) != kTokenizerFiles.end();
+constexpr std::array<std::string_view, 5> kProcessorFiles{
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json",
+    "feature_extractor_config.json", "chat_template.json"};
+
+bool is_among(std::span<const std::string_view> names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 }  // namespace
 
-Status SmallFiles::copy_companions(const std::string& tokenizer) {
+std::span<const std::string_view> tokenizer_files() {
+  return kTokenizerFiles;
+}
+std::span<const std::string_view> processor_files() {
+  return kProcessorFiles;
+}
+
+Status SmallFiles::copy_companions(const std::string& tokenizer, const std::string& processor) {
   std::vector<std::string> except = kReplaced;
   if (!tokenizer.empty()) except.insert(except.end(), kTokenizerFiles.begin(), kTokenizerFiles.end());
+  if (!processor.empty()) except.insert(except.end(), kProcessorFiles.begin(), kProcessorFiles.end());
   TRY_ASSIGN(copied_, output_.copy_companions(source_, except));
   if (source_.gguf()) TRY(convert_gguf(!tokenizer.empty()));
-  if (!tokenizer.empty()) TRY(copy_tokenizer(tokenizer));
+  if (!tokenizer.empty()) TRY(copy_among(tokenizer, kTokenizerFiles));
+  if (!processor.empty()) TRY(copy_among(processor, kProcessorFiles));
   for (const fs::path& file : source_.companion_files()) {
     // The text of the base model's card, often with terms that must travel.
     if (file.filename() != "README.md") continue;
@@ -50,22 +63,18 @@ Status SmallFiles::copy_companions(const std::string& tokenizer) {
 Status SmallFiles::convert_gguf(bool has_other_tokenizer) {
   TRY_ASSIGN(const auto files, gguf_companion_files(*source_.gguf(), source_.config()));
   for (const auto& [name, text] : files) {
-    if (!has_other_tokenizer || !is_tokenizer_file(name)) TRY(write(name, text));
+    if (!has_other_tokenizer || !is_among(kTokenizerFiles, name)) TRY(write(name, text));
   }
   return {};
 }
 
-Status SmallFiles::copy_tokenizer(const std::string& folder) {
-  std::size_t found = 0;
-  std::error_code ignored;
-  for (fs::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored)) {
-    const std::string name = it->path().filename().string();
-    if (!is_tokenizer_file(name)) continue;
-    TRY(output_.copy_file(it->path()));
-    copied_.push_back(name);
-    ++found;
+Status SmallFiles::copy_among(const fs::path& folder, std::span<const std::string_view> names) {
+  for (const std::string_view name : names) {
+    std::error_code status;
+    if (!fs::exists(folder / name, status)) continue;
+    TRY(output_.copy_file(folder / name));
+    copied_.emplace_back(name);
   }
-  if (found == 0) return no_input(fmt::format("{} holds no tokenizer", folder));
   return {};
 }
 

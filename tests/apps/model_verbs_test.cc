@@ -181,6 +181,10 @@ struct GoldenModel {
   const char* tensor;
 };
 
+void PrintTo(const GoldenModel& model, std::ostream* out) {
+  *out << model.name;
+}
+
 class LogitsVerb : public testing::TestWithParam<GoldenModel> {};
 
 TEST_P(LogitsVerb, WritesTheLogitsOfTransformers) {

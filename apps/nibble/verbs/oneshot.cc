@@ -83,10 +83,13 @@ void add_model_flags(Flags& flags, Options& o) {
   flags.choice("--precision", o.precision, {"auto", "fp16", "bf16", "fp32"},
                "dtype of scales and unquantized tensors");
   flags.toggle("--tie-word-embeddings", o.tie_word_embeddings, "keep a shared head shared", true);
-  flags.value("--tokenizer", "DIR", o.tokenizer, "folder with another tokenizer");
-  flags.value("--config-name", "DIR", o.config_name, "folder with another config.json");
-  flags.value("--processor", "DIR", o.processor, "accepted: only text towers are compressed");
-  flags.value("--model-revision", "NAME", o.model_revision, "revision in the model cache");
+  flags.value("--tokenizer", "DIR", o.tokenizer, "folder (or org/name in the cache) with another tokenizer");
+  flags.value("--config-name", "DIR", o.config_name,
+              "folder or file (or org/name in the cache): another config.json");
+  flags.value("--processor", "DIR", o.processor,
+              "folder whose preprocessor files, and tokenizer unless --tokenizer is given, the output gets");
+  flags.value("--model-revision", "NAME", o.model_revision,
+              "branch, tag or commit of MODEL given as org/name: its snapshot in the local cache");
   flags.toggle("--trust-remote-code-model", o.trust_remote_code_model,
                "no effect: no code of a model is ever run", true);
 }
@@ -127,7 +130,6 @@ class Oneshot final : public Verb {
     TRY_ASSIGN(const std::unique_ptr<Job> job, Job::prepare(options_, program.context()));
     if (options_.dry_run) return program.print(plan_json(*job), plan_text(*job));
     TRY_ASSIGN(const RunReport report, job->run(program.context()));
-    if (program.settings().quiet && !program.settings().json) return {};
     return program.print(to_json(report), run_summary(report));
   }
 

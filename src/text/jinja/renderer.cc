@@ -78,7 +78,7 @@ Status Renderer::spend(std::int64_t steps) {
 }
 
 Status Renderer::spend_on(const Value& value) {
-  if (const std::string* text = value.as_string()) return spend(static_cast<std::int64_t>(text->size() / 64));
+  if (const std::string* text = value.as_string()) return spend(static_cast<std::int64_t>(text->size() / 16));
   if (const List* list = value.as_list()) return spend(static_cast<std::int64_t>(list->items.size()));
   if (const Dict* dict = value.as_dict()) return spend(static_cast<std::int64_t>(dict->pairs.size()));
   return {};

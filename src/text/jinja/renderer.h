@@ -14,8 +14,8 @@
 namespace nibble::jinja {
 
 struct Limits {
-  std::int64_t steps = 20'000'000;                   // evaluated nodes and touched elements
-  std::size_t output_bytes = std::size_t{64} << 20;  // also of any single string
+  std::int64_t steps = 4'000'000;                    // evaluated nodes and touched elements
+  std::size_t output_bytes = std::size_t{16} << 20;  // also of any single string
   int depth = 500;                                   // nested evaluations
 };
 
