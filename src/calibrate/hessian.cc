@@ -122,6 +122,19 @@ Result<Hessian> HessianAccumulator::finish(bool centred) {
   return result;
 }
 
+Hessian centred(Hessian hessian) {
+  if (hessian.centred) return hessian;
+  for (std::int64_t r = 0; r < hessian.cols(); ++r) {
+    const double mean = hessian.mean[static_cast<std::size_t>(r)];
+    for (std::int64_t c = 0; c < hessian.cols(); ++c) {
+      hessian.values.at(r, c) = static_cast<float>(static_cast<double>(hessian.values.at(r, c)) -
+                                                   mean * hessian.mean[static_cast<std::size_t>(c)]);
+    }
+  }
+  hessian.centred = true;
+  return hessian;
+}
+
 InputShiftAccumulator::InputShiftAccumulator(std::int64_t cols)
     : sum_(cols, cols), deviation_(static_cast<std::size_t>(cols)) {}
 

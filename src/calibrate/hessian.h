@@ -30,6 +30,9 @@ struct Hessian {
   }
 };
 
+// The same about its mean.
+Hessian centred(Hessian hessian);
+
 class HessianAccumulator {
  public:
   explicit HessianAccumulator(std::int64_t cols);

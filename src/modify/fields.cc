@@ -136,10 +136,12 @@ const FieldRow* find_row(const std::vector<FieldRow>& rows, std::string_view nam
   return nullptr;
 }
 
-Error unknown_field(const std::vector<FieldRow>& rows, const std::string& name) {
+Error unknown_field(const std::vector<FieldRow>& rows, const std::string& name, const RecipeRules& rules) {
   std::vector<std::string> names;
   for (const FieldRow& row : rows) {
-    if (row.use == FieldUse::kNormal) names.push_back(row.name);
+    if (row.use == FieldUse::kNormal || (row.use == FieldUse::kOwn && !rules.strict)) {
+      names.push_back(row.name);
+    }
   }
   std::string hint = did_you_mean(name, names);
   if (hint.empty()) hint = "arguments are " + join_or(names);
@@ -150,8 +152,10 @@ Error unknown_field(const std::vector<FieldRow>& rows, const std::string& name) 
 Result<const FieldRow*> row_of(const std::vector<FieldRow>& rows, const std::string& name,
                                const RecipeRules& rules, std::vector<std::string>& warnings) {
   const FieldRow* row = find_row(rows, name);
-  const bool old = row && (row->use == FieldUse::kLeftover || row->use == FieldUse::kAlias);
-  if (!row || (rules.strict && old)) return unknown_field(rows, name);
+  const bool refused =
+      row && rules.strict &&
+      (row->use == FieldUse::kLeftover || row->use == FieldUse::kAlias || row->use == FieldUse::kOwn);
+  if (!row || refused) return unknown_field(rows, name, rules);
   if (row->use == FieldUse::kAlias) return find_row(rows, row->alias_of);
   if (row->use == FieldUse::kLeftover) {
     warnings.push_back(fmt::format("argument {} has no effect: {}", name, row->help));
@@ -204,7 +208,7 @@ Result<Arguments> read_arguments(const std::vector<FieldRow>& rows, const Recipe
                                  const RecipeRules& rules, std::vector<std::string>& warnings) {
   Arguments arguments;
   for (const FieldRow& row : rows) {
-    if (row.use == FieldUse::kNormal || row.use == FieldUse::kInput)
+    if (row.use != FieldUse::kAlias && row.use != FieldUse::kLeftover)
       arguments.values.set(row.name, row.initial);
   }
   if (!body.is_null() && !body.if_map()) {

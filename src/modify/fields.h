@@ -33,6 +33,7 @@ enum class FieldUse {
   kInput,     // accepted, not written to recipe.yaml
   kAlias,     // another name of the field `alias_of`
   kLeftover,  // accepted and ignored with a note: older releases of the reference had it
+  kOwn,       // ours alone: refused under strict rules, written to recipe.yaml where a recipe sets it
 };
 
 struct FieldRow {
@@ -57,7 +58,7 @@ struct RecipeRules {
 };
 
 struct Arguments {
-  RecipeValue values = RecipeValue::Map{};  // every normal and input field, in the order of the rows
+  RecipeValue values = RecipeValue::Map{};  // every normal, input and own field, in the order of the rows
   std::set<std::string> given;              // fields that the recipe sets
 
   const RecipeValue& at(std::string_view name) const;

@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -122,6 +123,8 @@ struct ModelState {
   RecipeRules rules;
   SchemeMap schemes;
   MatchReport matches;
+  // Modules that modifiers so far prune: later ones keep their zeros.
+  std::set<std::string, std::less<>> pruned = {};
 };
 
 // The least that on_sequential_epoch_end must see at once.

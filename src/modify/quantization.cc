@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <chrono>
 
-#include "modify/weight_observer.h"
+#include "calibrate/observers.h"
+#include "modify/solver/loss.h"
+#include "modify/work_values.h"
 
 namespace nibble {
 namespace {
@@ -15,49 +17,39 @@ bool needs_range(const std::optional<QuantizationArgs>& args) {
   return args && args->dynamic != Dynamic::kTrue;
 }
 
+// Plain min-max, whose scales need no second look at the weight.
 bool observes_plainly(const QuantizationArgs& args) {
   return args.observer.value_or("memoryless_minmax").find("minmax") != std::string::npos;
 }
 
-// G = 2688 / absmax over the ranges of all siblings, in the dtype of the weights.
-std::optional<float> shared_global_scale(const UnitWork& unit,
-                                         const std::vector<std::optional<UnitRanges>>& ranges) {
-  float largest = 0;
-  std::optional<DType> dtype;
-  for (std::size_t i = 0; i < unit.modules.size(); ++i) {
-    if (!ranges[i] || !has_global_scale(unit.modules[i].scheme)) continue;
-    dtype = unit.modules[i].weight.dtype();
-    for (const float v : ranges[i]->min) largest = std::max(largest, -v);
-    for (const float v : ranges[i]->max) largest = std::max(largest, v);
-  }
-  if (!dtype) return std::nullopt;
-  return global_scale_of(*dtype, -largest, largest);
+bool gets_codes(const ModuleWork& work) {
+  return work.scheme && work.scheme->weights;
 }
 
-// Only where one pass over the weight does not do: searched ranges, and siblings under one global scale.
-Result<std::vector<std::optional<UnitRanges>>> observe_unit(const UnitWork& unit, ThreadPool& pool) {
-  std::vector<std::optional<UnitRanges>> ranges(unit.modules.size());
+Result<UnitRanges> observe_ranges_of(const ModuleWork& work, ThreadPool& pool) {
+  const std::span<const float> importance =
+      work.statistics ? std::span(work.statistics->input_square_mean) : std::span<const float>();
+  return observe_weight(pool, work.weight, *work.scheme->weights, importance).at(work.module->name);
+}
+
+// The largest absolute value among the siblings under each global scale.
+std::map<std::string, float> shared_peaks(const UnitWork& unit, const std::vector<UnitRanges>& ranges) {
+  std::map<std::string, float> result;
   for (std::size_t i = 0; i < unit.modules.size(); ++i) {
     const ModuleWork& work = unit.modules[i];
-    if (!work.scheme || !work.scheme->weights) continue;
-    if (observes_plainly(*work.scheme->weights) && !has_global_scale(work.scheme)) continue;
-    auto observed = observe_weight(pool, work.weight, *work.scheme->weights);
-    if (!observed.ok()) return std::move(observed).at(work.module->name).error();
-    ranges[i] = std::move(observed).value();
+    if (!has_global_scale(work.scheme)) continue;
+    float& largest = result[global_scale_key(*work.module, work.scheme)];
+    for (const float v : ranges[i].min) largest = std::max(largest, -v);
+    for (const float v : ranges[i].max) largest = std::max(largest, v);
   }
-  return ranges;
+  return result;
 }
 
-Result<CompressedWeight> round_module(const ModuleWork& work, const std::optional<UnitRanges>& ranges,
-                                      std::optional<float> global_scale, ThreadPool& pool,
-                                      ErrorStats& stats) {
-  const QuantizationArgs& args = *work.scheme->weights;
-  if (!ranges)
-    return CompressedWeight::round_to_nearest(pool, work.weight, args, work.format, std::nullopt, &stats);
-  if (!has_global_scale(work.scheme)) global_scale.reset();
-  TRY_ASSIGN(const WeightParams params, params_from_ranges(args, work.weight.dtype(), work.weight.dim(0),
-                                                           work.weight.dim(1), *ranges, global_scale));
-  return CompressedWeight::from_weight(pool, work.weight, args, work.format, params, &stats);
+Result<WeightParams> params_of(const ModuleWork& work, const UnitRanges& ranges,
+                               std::optional<float> global_scale) {
+  return params_from_ranges(*work.scheme->weights, work.weight.dtype(), work.weight.dim(0),
+                            work.weight.dim(1), ranges, global_scale)
+      .at(work.module->name);
 }
 
 }  // namespace
@@ -86,10 +78,15 @@ Status initialize_quantization(const ModifierConfig& config, ModelState& state) 
 }
 
 Status QuantizationModifier::initialize(ModelState& state) {
+  is_strict_ = state.rules.strict;
   return initialize_quantization(config(), state);
 }
 
 unsigned QuantizationModifier::needs(const ModelState& state, const ModuleInfo& module) const {
+  return quantization_needs(state, module);
+}
+
+unsigned quantization_needs(const ModelState& state, const ModuleInfo& module) {
   if (module.kind == ModuleKind::kAttention)
     return state.schemes.kv_cache_scheme ? kOutputParams : kNoStatistic;
   const QuantizationScheme* scheme = state.schemes.find(state.model, module);
@@ -107,33 +104,98 @@ bool has_global_scale(const QuantizationScheme* scheme) {
   return scheme && scheme->weights && scheme->weights->strategy == Strategy::kTensorGroup;
 }
 
-Result<std::vector<LayerReport>> round_unit(UnitWork& unit, std::string_view modifier, ThreadPool& pool) {
-  const auto start = std::chrono::steady_clock::now();
-  TRY_ASSIGN(const auto ranges, observe_unit(unit, pool));
-  const std::optional<float> global_scale = shared_global_scale(unit, ranges);
-  std::vector<LayerReport> reports;
+std::string global_scale_key(const ModuleInfo& module, const QuantizationScheme* scheme) {
+  // Names as runtimes know them (compressed-tensors).
+  static const std::vector<std::vector<std::string_view>> fused{{"gate_proj", "up_proj"},
+                                                                {"q_proj", "k_proj", "v_proj"},
+                                                                {"q_a_proj", "kv_a_proj_with_mqa"},
+                                                                {"w1", "w3"}};
+  const std::size_t dot = module.name.rfind('.');
+  if (!has_global_scale(scheme) || dot == std::string::npos) return module.name;
+  const std::string_view child = std::string_view(module.name).substr(dot + 1);
+  for (const auto& group : fused) {
+    if (std::ranges::find(group, child) != group.end())
+      return fmt::format("{}.({})", module.name.substr(0, dot), group[0]);
+  }
+  return module.name;
+}
+
+Result<WeightParams> observe_module(const ModuleWork& work, float global_scale, ThreadPool& pool) {
+  TRY_ASSIGN(const UnitRanges ranges, observe_ranges_of(work, pool));
+  return params_of(work, ranges, global_scale == 0 ? std::nullopt : std::optional(global_scale));
+}
+
+Result<std::vector<std::optional<WeightParams>>> observe_unit(const UnitWork& unit, ThreadPool& pool) {
+  std::vector<UnitRanges> ranges(unit.modules.size());
   for (std::size_t i = 0; i < unit.modules.size(); ++i) {
-    ModuleWork& work = unit.modules[i];
-    if (!work.scheme || !work.scheme->weights) continue;
-    ErrorStats stats;
-    auto compressed = round_module(work, ranges[i], global_scale, pool, stats);
-    if (!compressed.ok()) return std::move(compressed).at(work.module->name).error();
-    work.compressed = std::move(compressed).value();
-    LayerReport report;
-    report.module = work.module->name;
-    report.modifier = modifier;
-    report.relative_error = stats.relative_error();
+    if (!gets_codes(unit.modules[i])) continue;
+    TRY_ASSIGN(ranges[i], observe_ranges_of(unit.modules[i], pool));
+  }
+  const std::map<std::string, float> peaks = shared_peaks(unit, ranges);
+  std::vector<std::optional<WeightParams>> params(unit.modules.size());
+  for (std::size_t i = 0; i < unit.modules.size(); ++i) {
+    const ModuleWork& work = unit.modules[i];
+    if (!gets_codes(work)) continue;
+    std::optional<float> global_scale;
+    if (has_global_scale(work.scheme)) {
+      const float peak = peaks.at(global_scale_key(*work.module, work.scheme));
+      global_scale = global_scale_of(work.weight.dtype(), -peak, peak);
+    }
+    TRY_ASSIGN(params[i], params_of(work, ranges[i], global_scale));
+  }
+  return params;
+}
+
+Result<LayerReport> round_module(ModuleWork& work, const std::optional<WeightParams>& params,
+                                 std::string_view modifier, ThreadPool& pool) {
+  const auto start = std::chrono::steady_clock::now();
+  const QuantizationArgs& args = *work.scheme->weights;
+  ErrorStats stats;
+  auto compressed =
+      params ? CompressedWeight::from_weight(pool, work.weight, args, work.format, *params, &stats)
+             : CompressedWeight::round_to_nearest(pool, work.weight, args, work.format, std::nullopt, &stats);
+  if (!compressed.ok()) return std::move(compressed).at(work.module->name).error();
+  work.compressed = std::move(compressed).value();
+  const double relative = stats.relative_error();
+  LayerReport report = layer_report(work, modifier, 1, relative * relative);
+  if (work.statistics && work.statistics->hessian) {
+    TRY_ASSIGN(const Tensor rounded, work.compressed->dense(pool));
+    const Matrix original = weight_matrix(work);
+    Matrix changed(original.rows(), original.cols());
+    rounded.decode_f32(0, changed.values());
+    const Matrix& hessian = work.statistics->hessian->values;
+    report = layer_report(work, modifier, solver::layer_loss(pool, original, Matrix(), hessian),
+                          solver::layer_loss(pool, original, changed, hessian));
+    report.of_outputs = true;
+  } else {
+    report.relative_error = relative;
     report.sqnr_db = stats.sqnr_db();
-    reports.push_back(std::move(report));
   }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-  for (LayerReport& report : reports) report.seconds = elapsed.count() / static_cast<double>(reports.size());
-  return reports;
+  report.seconds = elapsed.count();
+  return report;
 }
 
 Result<std::vector<LayerReport>> QuantizationModifier::on_sequential_epoch_end(UnitWork& unit,
                                                                                Context& context) {
-  return round_unit(unit, class_name(), context.pool);
+  std::vector<std::optional<WeightParams>> params(unit.modules.size());
+  const bool has_plain_scales = std::ranges::all_of(unit.modules, [](const ModuleWork& work) {
+    return !gets_codes(work) || (observes_plainly(*work.scheme->weights) && !has_global_scale(work.scheme));
+  });
+  if (!has_plain_scales) {
+    TRY_ASSIGN(params, observe_unit(unit, context.pool));
+  }
+  std::vector<LayerReport> reports;
+  for (std::size_t i = 0; i < unit.modules.size(); ++i) {
+    ModuleWork& work = unit.modules[i];
+    TRY(store_activation_params(work));
+    if (!gets_codes(work)) continue;
+    TRY_ASSIGN(LayerReport report, round_module(work, params[i], class_name(), context.pool));
+    reports.push_back(std::move(report));
+    if (is_strict_ || !work.statistics) continue;
+    TRY_ASSIGN(work.weight, work.compressed->dense(context.pool));
+  }
+  return reports;
 }
 
 }  // namespace nibble

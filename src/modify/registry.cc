@@ -2,6 +2,7 @@
 // Which classes of the table can run, and how to make them.
 #include <fmt/format.h>
 
+#include "modify/gptq_modifier.h"
 #include "modify/modifier.h"
 #include "modify/quantization.h"
 
@@ -15,6 +16,7 @@ struct RegistryRow {
 
 constexpr RegistryRow kRegistry[] = {
     {"QuantizationModifier", QuantizationModifier::make},
+    {"GPTQModifier", GptqModifier::make},
 };
 
 }  // namespace

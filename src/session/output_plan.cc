@@ -12,37 +12,12 @@
 namespace nibble {
 namespace {
 
-// Children that runtimes fuse into one product, so that their global scales must agree (compressed-tensors).
-const std::vector<std::vector<std::string>>& fused_children() {
-  static const std::vector<std::vector<std::string>> groups{{"gate_proj", "up_proj"},
-                                                            {"q_proj", "k_proj", "v_proj"},
-                                                            {"q_a_proj", "kv_a_proj_with_mqa"},
-                                                            {"w1", "w3"}};
-  return groups;
-}
-
-std::pair<std::string, std::string> split_name(const std::string& name) {
-  const std::size_t dot = name.rfind('.');
-  if (dot == std::string::npos) return {"", name};
-  return {name.substr(0, dot), name.substr(dot + 1)};
-}
-
-// The name shared by the siblings of a fused group; the module's own otherwise.
-std::string unit_key(const PlannedModule& quantized) {
-  const auto [parent, child] = split_name(quantized.module->name);
-  if (has_global_scale(quantized.scheme)) {
-    for (const auto& group : fused_children()) {
-      if (std::find(group.begin(), group.end(), child) != group.end()) return parent + ".(" + group[0] + ")";
-    }
-  }
-  return quantized.module->name;
-}
-
 std::vector<std::vector<std::size_t>> units_of(const std::vector<PlannedModule>& quantized) {
   std::vector<std::vector<std::size_t>> units;
   std::map<std::string, std::size_t> index;
   for (std::size_t i = 0; i < quantized.size(); ++i) {
-    const auto [entry, is_new] = index.try_emplace(unit_key(quantized[i]), units.size());
+    const auto [entry, is_new] =
+        index.try_emplace(global_scale_key(*quantized[i].module, quantized[i].scheme), units.size());
     if (is_new) units.emplace_back();
     units[entry->second].push_back(i);
   }

@@ -41,6 +41,7 @@ Under `--reference` these are refused, as llm-compressor 0.14 refuses them:
 - `AWQModifier` with a scheme (the older form) becomes an AWQModifier and a QuantizationModifier behind it.
 - Python tags (`!!python/tuple`, enums, numpy scalars), which dumps of the reference hold, are read as plain values.
 - Arguments of older releases, marked below, are accepted and have no effect.
+- Arguments marked "nibble only" choose what the reference does not have.
 
 Always: `mask_structure: 2:4` needs no quotes; a key that stands twice is an error.
 
@@ -69,7 +70,8 @@ void add_rows(std::string& out, const std::vector<FieldRow>& rows) {
                            : fmt::format(", {} to {}", *row.least, *row.most);
       }
       out += fmt::format("| `{}` | {} | {} | {} |\n", row.name, kinds,
-                         row.required ? "required" : cell(row.initial), row.help);
+                         row.required ? "required" : cell(row.initial),
+                         row.use == FieldUse::kOwn ? row.help + " (nibble only)" : row.help);
     }
   }
   out += "\n";

@@ -20,8 +20,12 @@ Result<RecipeValue> final_fields(const ModifierConfig& config) {
   return fields;
 }
 
+bool is_shown(const FieldRow& row, const ModifierConfig& config) {
+  if (row.use == FieldUse::kOwn) return config.arguments.given.contains(row.name);
+  return row.use == FieldUse::kNormal;
+}
+
 bool is_written(const FieldRow& row, const RecipeValue& value, const RecipeRules& rules) {
-  if (row.use != FieldUse::kNormal) return false;
   if (value.is_null()) return !row.initial.is_null() && !rules.strict;
   const std::string* text = value.if_text();
   return !text || *text != "not_provided";  // the reference's word for an argument that nobody gave
@@ -32,7 +36,7 @@ Result<RecipeValue> written_fields(const ModifierConfig& config, const RecipeRul
   RecipeValue out = RecipeValue::Map{};
   for (const FieldRow& row : config.row->fields) {
     const RecipeValue* value = fields.find(row.name);
-    if (value && is_written(row, *value, rules)) out.set(row.name, *value);
+    if (value && is_shown(row, config) && is_written(row, *value, rules)) out.set(row.name, *value);
   }
   return out;
 }
@@ -47,7 +51,7 @@ std::string base_of(const std::string& key) {
 Json json_fields(const ModifierConfig& config) {
   Json fields = Json::object();
   for (const FieldRow& row : config.row->fields) {
-    if (row.use == FieldUse::kNormal) fields[row.name] = to_json(config.arguments.at(row.name));
+    if (is_shown(row, config)) fields[row.name] = to_json(config.arguments.at(row.name));
   }
   fields["group"] = config.group;
   return fields;
