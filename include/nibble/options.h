@@ -43,7 +43,7 @@ struct Options {
   std::string data_collator = "truncation";
   std::int64_t num_calibration_samples = 512;
   bool shuffle_calibration_samples = true;
-  std::int64_t max_seq_length = 384;
+  std::optional<std::int64_t> max_seq_length;  // empty: 384, and token ids as they are
   bool pad_to_max_length = false;
   std::string text_column = "text";
   std::string preprocessing;
@@ -55,7 +55,8 @@ struct Options {
   bool use_loss_mask = false;
 
   // Calibration.
-  std::string pipeline = "independent";  // or basic, sequential, data_free
+  // independent, sequential, basic, data_free; empty: stage by stage, under `reference` independent.
+  std::string pipeline;
   std::vector<std::string> sequential_targets;
   std::int64_t sequential_targets_per_subgraph = 1;
   std::string sequential_offload_device = "ram";  // or disk

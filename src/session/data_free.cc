@@ -6,14 +6,13 @@
 #include <algorithm>
 #include <mutex>
 
+#include "session/module_output.h"
+
 namespace nibble {
 namespace {
 
 // What all units in work may take together, unless the memory budget is smaller.
 constexpr std::uint64_t kWorkBytes = std::uint64_t{256} << 20;
-
-// Tensors are copied in parts, so that a large embedding does not become resident as a whole.
-constexpr std::size_t kCopyPart = std::size_t{8} << 20;
 
 class Run {
  public:
@@ -151,24 +150,12 @@ class Run {
 
   void do_carried(const CarriedTensor& tensor) {
     if (!goes_on()) return;
-    Status status = copy(tensor);
+    Status status = copy_carried(run_.checkpoint, tensor, *run_.writer, context_.pool);
     if (!status.ok()) {
       fail(std::move(status).error());
       return;
     }
     finished(bytes_of(tensor), nullptr);
-  }
-
-  Status copy(const CarriedTensor& tensor) {
-    TRY_ASSIGN(const Tensor stored, run_.checkpoint.load(tensor.source));
-    TRY_ASSIGN(const Tensor value, cast_tensor(context_.pool, stored, tensor.dtype, tensor.source));
-    const std::span<const std::byte> bytes = value.bytes();
-    for (std::size_t at = 0; at < bytes.size(); at += kCopyPart) {
-      TRY(run_.writer->write_part(tensor.name, at,
-                                  bytes.subspan(at, std::min(kCopyPart, bytes.size() - at))));
-    }
-    run_.checkpoint.release(tensor.source);
-    return {};
   }
 
   const DataFreeRun& run_;

@@ -11,6 +11,7 @@
 #include "base/memory_budget.h"
 #include "base/suggest.h"
 #include "checkpoint/output_directory.h"
+#include "session/calibrated.h"
 #include "session/config_writer.h"
 #include "session/data_free.h"
 #include "session/estimate.h"
@@ -45,6 +46,12 @@ void measure_source(const Checkpoint& checkpoint, RunReport& report) {
     report.source_bytes += tensor.stored_bytes;
     report.parameters += element_count(tensor.shape);
   }
+}
+
+Error missing_data(const std::string& class_name, const std::string& reason) {
+  return usage_error(
+      fmt::format("{} needs calibration data{}{}", class_name, reason.empty() ? "" : ": ", reason),
+      "give a dataset: a text, JSON lines, CSV, a folder of these, or .safetensors with input_ids");
 }
 
 class Timer {
@@ -126,23 +133,46 @@ Status Job::read_recipe(Context& context) {
     const PipelineChoice choice = choose_pipeline(config, wished);
     if (!choice.note.empty()) warn(context, choice.note);
   }
-  TRY(refuse_what_needs_data());
-  for (std::string& text : options_without_effect(options_, model_, /*needs_data=*/false))
-    warn(context, std::move(text));
+  TRY(check_data_is_given());
   TRY_ASSIGN(lifecycle_, Lifecycle::create(recipe_, state_, context.events));
   for (std::string& text : state_.matches.warnings) warn(context, std::move(text));
+  return read_data(context);
+}
+
+bool Job::has_dataset() const {
+  return !options_.dataset.empty() || !options_.dataset_path.empty();
+}
+
+Status Job::check_data_is_given() const {
+  if (has_dataset()) return {};
+  for (const ModifierConfig& config : recipe_.modifiers) {
+    TRY_ASSIGN(const std::string reason, calibration_reason(config));
+    if (!reason.empty()) return missing_data(config.class_name(), reason);
+  }
   return {};
 }
 
-Status Job::refuse_what_needs_data() const {
-  for (const ModifierConfig& config : recipe_.modifiers) {
-    TRY_ASSIGN(const std::string reason, calibration_reason(config));
-    if (reason.empty()) continue;
-    return usage_error(
-        fmt::format("{} needs calibration data, which this version cannot gather yet: {}",
-                    config.class_name(), reason),
-        "schemes with dynamic or without activations work now: W4A16, W8A16, W8A8, FP8_DYNAMIC");
+// Tokenised before any weight is read: a data set that cannot be used is found in the first second.
+Status Job::read_data(Context& context) {
+  bool needed = false;
+  for (const auto& modifier : lifecycle_->modifiers()) {
+    is_walk_ |= modifier->class_name() != "QuantizationModifier";
+    if (!needs_data(*modifier, state_)) continue;
+    needed = true;
+    if (!has_dataset()) return missing_data(modifier->class_name(), {});
   }
+  is_walk_ |= needed;
+  TRY_ASSIGN(walk_, plan_walk(options_, *lifecycle_, state_));
+  report_.pipeline = walk_.name;
+  for (std::string& text : options_without_effect(options_, model_, needed)) warn(context, std::move(text));
+  if (!needed) return {};
+  context.events.phase("tokenize");
+  TRY_ASSIGN(data_, load_calibration_data(options_, *checkpoint_, context.pool));
+  for (const std::string& note : data_->notes) warn(context, note);
+  report_.calibration_data = data_->source;
+  report_.calibration_hash = data_->fingerprint;
+  report_.calibration_samples = data_->samples;
+  report_.calibration_tokens = data_->tokens;
   return {};
 }
 
@@ -155,7 +185,7 @@ Status Job::plan_files(Context& context) {
                     .max_shard_bytes = 0};
   TRY_ASSIGN(rules.max_shard_bytes, parse_byte_size(options_.max_shard_size));
   TRY_ASSIGN(output_, plan_output(*checkpoint_, model_, state_.schemes, rules));
-  if (output_.quantized.empty()) {
+  if (output_.quantized.empty() && output_.activations.empty() && !is_walk_) {
     return usage_error("the recipe quantizes no module of this model",
                        "`nibble inspect MODEL --tree` lists the modules and their classes");
   }
@@ -238,13 +268,13 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
   if (output) {
     TRY_ASSIGN(writer, ShardedWriter::create(output_.files, output->partial()));
   }
-  context.events.phase("quantize");
+  const char* phase = data_ ? "calibrate" : "quantize";
+  context.events.phase(phase);
   TRY(lifecycle_->start(state_));
-  TRY(run_data_free({*checkpoint_, output_, *lifecycle_, writer.get(), memory_budget_}, report_.modules,
-                    context));
+  TRY(run_modifiers(writer.get(), output ? output->partial() : fs::temp_directory_path(), context));
   TRY(lifecycle_->end(state_));
   TRY(lifecycle_->finalize(state_));
-  report_.phases.emplace_back("quantize", timer.lap());
+  report_.phases.emplace_back(phase, timer.lap());
 
   if (output) {
     context.events.phase("write");
@@ -254,6 +284,26 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
     TRY(output->commit());
   }
   return report_;
+}
+
+Status Job::run_modifiers(ShardedWriter* writer, const fs::path& folder, Context& context) {
+  if (!is_walk_) {
+    return run_data_free({*checkpoint_, output_, *lifecycle_, writer, memory_budget_}, report_.modules,
+                         context);
+  }
+  MemoryBudget budget(memory_budget_ > 0 ? memory_budget_ : usable_memory_bytes() / 5 * 4);
+  const CalibratedRun run{.checkpoint = *checkpoint_,
+                          .options = options_,
+                          .state = state_,
+                          .plan = output_,
+                          .walk = walk_,
+                          .storage = storage_,
+                          .lifecycle = *lifecycle_,
+                          .data = data_ ? &*data_ : nullptr,
+                          .writer = writer,
+                          .budget = budget,
+                          .spill_folder = folder};
+  return run_calibrated(run, report_, context);
 }
 
 Status Job::write_small_files(OutputDirectory& output) {

@@ -9,10 +9,12 @@
 #include "base/context.h"
 #include "base/json_fwd.h"
 #include "nibble/options.h"
+#include "session/calibration_data.h"
 #include "session/lifecycle.h"
 #include "session/model_card.h"
 #include "session/output_plan.h"
 #include "session/report.h"
+#include "session/walk_plan.h"
 
 namespace nibble {
 
@@ -36,8 +38,11 @@ class Job {
  private:
   Job(const Options& options, std::unique_ptr<Checkpoint> checkpoint, ModelDescription model);
   Status read_recipe(Context& context);
-  Status refuse_what_needs_data() const;
+  bool has_dataset() const;
+  Status check_data_is_given() const;
+  Status read_data(Context& context);
   Status plan_files(Context& context);
+  Status run_modifiers(class ShardedWriter* writer, const std::filesystem::path& folder, Context& context);
   Status check_output() const;
   Result<RunReport> run_phases(class OutputDirectory* output, Context& context);
   Status write_small_files(OutputDirectory& output);
@@ -54,6 +59,9 @@ class Job {
   OutputPlan output_;
   SourceCard card_;
   Estimate estimate_;
+  WalkPlan walk_;
+  std::optional<CalibrationData> data_;
+  bool is_walk_ = false;             // forward passes, or changes of what is not quantized
   std::uint64_t memory_budget_ = 0;  // 0: none is set
   RunReport report_;
 };

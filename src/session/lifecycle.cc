@@ -37,6 +37,7 @@ std::string_view to_string(Pipeline pipeline) {
 }
 
 Result<Pipeline> pipeline_from_string(std::string_view name) {
+  if (name.empty()) return Pipeline::kIndependent;
   for (const PipelineName& entry : kNames) {
     if (entry.name == name) return entry.pipeline;
   }
@@ -88,14 +89,19 @@ Status Lifecycle::start(ModelState& state) {
 }
 
 Result<std::vector<LayerReport>> Lifecycle::apply(UnitWork& unit, Context& context) const {
-  CHECK(stage_ == Stage::kStarted, "a unit outside of calibration");
   std::vector<LayerReport> reports;
-  for (const auto& modifier : modifiers_) {
-    auto part = modifier->on_sequential_epoch_end(unit, context);
-    if (!part.ok()) return std::move(part).at(modifier->class_name()).error();
-    for (LayerReport& report : *part) reports.push_back(std::move(report));
+  for (std::size_t k = 0; k < modifiers_.size(); ++k) {
+    TRY_ASSIGN(std::vector<LayerReport> part, apply(k, unit, context));
+    for (LayerReport& report : part) reports.push_back(std::move(report));
   }
   return reports;
+}
+
+Result<std::vector<LayerReport>> Lifecycle::apply(std::size_t modifier, UnitWork& unit,
+                                                  Context& context) const {
+  CHECK(stage_ == Stage::kStarted, "a unit outside of calibration");
+  Modifier& one = *modifiers_[modifier];
+  return one.on_sequential_epoch_end(unit, context).at(one.class_name());
 }
 
 Status Lifecycle::end(ModelState& state) {

@@ -14,7 +14,7 @@ namespace nibble {
 
 enum class Pipeline { kDataFree, kBasic, kSequential, kIndependent };
 std::string_view to_string(Pipeline pipeline);
-// Accepts data_free, datafree and data-free.
+// Accepts data_free, datafree and data-free; empty is independent.
 Result<Pipeline> pipeline_from_string(std::string_view name);
 
 // Which pipeline runs a modifier, and why when it is not the one that was asked for.
@@ -32,6 +32,8 @@ class Lifecycle {
   Status start(ModelState& state);
   // Every modifier in turn, on a unit whose statistics are complete. Thread-safe for different units.
   Result<std::vector<LayerReport>> apply(UnitWork& unit, Context& context) const;
+  // One of them.
+  Result<std::vector<LayerReport>> apply(std::size_t modifier, UnitWork& unit, Context& context) const;
   Status end(ModelState& state);
   Status finalize(ModelState& state);
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <unordered_set>
 
+#include "model/module_tree.h"
 #include "modify/quantization.h"
 
 namespace nibble {
@@ -67,14 +68,17 @@ class Planner {
     const ModuleInfo& module = model_.modules[index];
     const std::string weight = weight_of(module);
     const QuantizationScheme* scheme = schemes_.at(index);
+    TRY(add_activations(module, scheme).at(fmt::format("module {}", module.name)));
     if (!weight.empty()) {
       if (scheme && scheme->weights) {
         TRY(add_quantized(module, *scheme, weight).at(fmt::format("module {}", module.name)));
       } else {
-        carry(weight, name_of(module, weight, "weight"));
+        carry(weight, name_of(module, weight, "weight"), &module, false);
       }
     }
-    if (!module.bias.empty()) carry(module.bias, name_of(module, module.bias, "bias"));
+    if (!module.bias.empty()) {
+      carry(module.bias, name_of(module, module.bias, "bias"), &module, true);
+    }
     return {};
   }
 
@@ -92,13 +96,49 @@ class Planner {
     return ends_with_part(full, source) || !module.tied_to.empty() ? full : source;
   }
 
-  void carry(const std::string& source, const std::string& name) {
+  void carry(const std::string& source, const std::string& name, const ModuleInfo* module = nullptr,
+             bool is_bias = false) {
     const TensorInfo* info = checkpoint_.find(source);
     if (!info) return;
     used_.insert(source);
     const DType dtype = rules_.storage.carried(info->dtype);
-    plan_.carried.push_back({source, name, dtype});
+    plan_.carried.push_back({source, name, dtype, module, is_bias});
     tensors_.push_back({name, dtype, info->shape});
+  }
+
+  Status add_activations(const ModuleInfo& module, const QuantizationScheme* scheme) {
+    PlannedActivations planned{&module, {}};
+    const DType dtype = rules_.storage.model_dtype;
+    if (scheme && scheme->input_activations) {
+      add_stored(*scheme->input_activations, "input", module.cols, dtype, planned.stored);
+    }
+    if (scheme && scheme->output_activations) {
+      add_stored(*scheme->output_activations, "output", module.rows, dtype, planned.stored);
+    }
+    if (module.kind == ModuleKind::kAttention && schemes_.kv_cache_scheme) {
+      TRY_ASSIGN(const ModelConfig config, read_checkpoint_config(checkpoint_));
+      for (const char* prefix : {"k", "v"})
+        add_stored(*schemes_.kv_cache_scheme, prefix, config.kv_heads, dtype, planned.stored);
+    }
+    if (planned.stored.empty()) return {};
+    for (const StoredTensor& stored : planned.stored)
+      tensors_.push_back({planned.tensor_name(stored.suffix), stored.dtype, stored.shape});
+    plan_.activations.push_back(std::move(planned));
+    return {};
+  }
+
+  // `width` is the number of columns, or of heads for attn_head.
+  static void add_stored(const QuantizationArgs& args, const std::string& prefix, std::int64_t width,
+                         DType dtype, std::vector<StoredTensor>& stored) {
+    if (args.dynamic == Dynamic::kTrue) return;
+    if (args.strategy == Strategy::kTensorGroup)
+      stored.push_back({prefix + "_global_scale", DType::kF32, {1}});
+    if (args.dynamic == Dynamic::kLocal) return;
+    Shape shape{1};
+    if (args.strategy == Strategy::kAttnHead) shape = {width, 1, 1};
+    if (args.group_size && *args.group_size > 0) shape = {(width + *args.group_size - 1) / *args.group_size};
+    stored.push_back({prefix + "_scale", args.scale_dtype.value_or(dtype), shape});
+    if (!args.symmetric) stored.push_back({prefix + "_zero_point", DType::kI8, shape});
   }
 
   Status add_quantized(const ModuleInfo& module, const QuantizationScheme& scheme,

@@ -35,11 +35,23 @@ struct CarriedTensor {
   std::string source;
   std::string name;
   DType dtype = DType::kF32;
+  const ModuleInfo* module = nullptr;  // null for a tensor that no module uses
+  bool is_bias = false;
+};
+
+// What calibration leaves beside the weights of a module: scales of static inputs and outputs, of keys and
+// values.
+struct PlannedActivations {
+  const ModuleInfo* module = nullptr;
+  std::vector<StoredTensor> stored;
+
+  std::string tensor_name(const std::string& suffix) const { return module->disk_name + "." + suffix; }
 };
 
 struct OutputPlan {
   std::vector<PlannedModule> quantized;  // module order
   std::vector<CarriedTensor> carried;
+  std::vector<PlannedActivations> activations;
   std::vector<std::string> dropped;  // tensors that no loader needs (rotary tables, causal masks)
   // Indices into `quantized` of what must be in memory together: siblings under one global scale, or single
   // modules.

@@ -126,11 +126,22 @@ Json to_json(const RunReport& report) {
   json["precision"] = report.precision;
   json["threads"] = report.threads;
   json["seed"] = report.seed;
+  json["pipeline"] = report.pipeline;
+  if (!report.calibration_data.empty()) {
+    json["calibration"] = {{"data", report.calibration_data},
+                           {"hash", report.calibration_hash},
+                           {"samples", report.calibration_samples},
+                           {"tokens", report.calibration_tokens}};
+  }
   json["totals"] = totals_json(report);
   json["phases"] = Json::object();
   for (const auto& [name, seconds] : report.phases) json["phases"][name] = seconds;
   json["modules"] = Json::array();
   for (const ModuleRow& row : report.modules) json["modules"].push_back(row_json(row));
+  if (!report.changed.empty()) {
+    json["changed"] = Json::array();
+    for (const ModuleRow& row : report.changed) json["changed"].push_back(row_json(row));
+  }
   json["unquantized"] = report.unquantized;
   json["patterns"] = patterns_json(report.patterns);
   json["files"] = Json::object();

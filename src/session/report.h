@@ -35,6 +35,7 @@ struct RunReport {
   std::string output_dir;  // empty: nothing was saved
   std::string recipe;      // recipe.yaml
   std::vector<ModuleRow> modules;
+  std::vector<ModuleRow> changed;        // modules with other weights that are not quantized
   std::vector<std::string> unquantized;  // linears and embeddings that stay as they are
   std::vector<PatternCount> patterns;
   std::int64_t parameters = 0;     // of the source
@@ -46,6 +47,11 @@ struct RunReport {
   std::vector<std::string> warnings;
   std::vector<std::pair<std::string, double>> phases;  // name and seconds
   std::uint64_t peak_memory_bytes = 0;
+  std::string pipeline;          // "stage-wise", "independent", "data_free" ...
+  std::string calibration_data;  // where the tokens came from; empty without
+  std::string calibration_hash;  // equal hashes mean equal tokens
+  std::int64_t calibration_samples = 0;
+  std::int64_t calibration_tokens = 0;
   std::string precision;
   int threads = 0;
   std::uint64_t seed = 0;

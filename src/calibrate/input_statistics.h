@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that is learnt about one input that several linears may share (q, k and v; gate and up): column
+// statistics, second moments, and their cross moments with the original model's input. Rows are gathered
+// into blocks of a fixed size before they are summed, so that no sum depends on how they arrive.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/error.h"
+#include "base/tensor.h"
+#include "base/thread_pool.h"
+#include "calibrate/hessian.h"
+#include "calibrate/token_chunks.h"
+
+namespace nibble {
+
+struct InputWishes {
+  bool columns = false;  // mean of |x| and of x^2, smallest and largest value
+  bool hessian = false;
+  bool shift = false;  // with the original model's inputs; brings the hessians of both halves
+
+  InputWishes& operator|=(const InputWishes& other);
+  bool any() const { return columns || hessian || shift; }
+};
+
+// Rows that reach a linear. Where fewer rows than tokens arrive (routed experts) the chunk is one batch.
+struct ActivationRows {
+  const float* x = nullptr;
+  const float* original = nullptr;  // the same rows in the original model; null without
+  std::int64_t rows = 0;
+  const std::uint8_t* mask = nullptr;
+};
+
+class InputStatistics {
+ public:
+  // Halves are those of even and odd sequences.
+  static constexpr int kHalves = 2;
+
+  // `block_rows` divides 4096: rows that are summed at once.
+  InputStatistics(std::int64_t cols, InputWishes wishes, std::int64_t block_rows);
+
+  void add(ThreadPool& pool, const Chunk& chunk, const ActivationRows& rows);
+  // No more rows will come. Fails on values that are not finite; with no token at all everything is empty.
+  Status finish(ThreadPool& pool);
+
+  std::int64_t tokens() const { return tokens_; }
+  std::int64_t sequences() const { return sequences_; }
+  // Valid after finish(); empty or null where not wished or no token came.
+  std::vector<float> abs_mean() const;
+  std::vector<float> square_mean() const;
+  const std::vector<float>& column_min() const { return min_; }
+  const std::vector<float>& column_max() const { return max_; }
+  const Hessian* hessian() const { return hessian_ ? &*hessian_ : nullptr; }
+  const InputShift* shift() const { return shift_ ? &*shift_ : nullptr; }
+  const Hessian* half_hessian(int half) const;
+  const InputShift* half_shift(int half) const;
+
+ private:
+  // Rows of one half that wait for a full block.
+  struct Part {
+    HessianAccumulator moments;
+    InputShiftAccumulator shift;
+    Matrix x, original;
+    std::int64_t waiting = 0;
+    std::optional<Hessian> hessian;
+    std::optional<InputShift> result;
+    explicit Part(std::int64_t cols, bool with_shift) : moments(cols), shift(with_shift ? cols : 0) {}
+  };
+  struct Run {
+    std::int64_t first = 0, count = 0;
+    int half = 0;
+  };
+  std::vector<Run> runs(const Chunk& chunk, const ActivationRows& rows) const;
+  void add_columns(ThreadPool& pool, const float* x, std::int64_t rows);
+  void add_moments(ThreadPool& pool, Part& part, const float* x, const float* original, std::int64_t rows);
+  void sum(ThreadPool& pool, Part& part, const float* x, const float* original, std::int64_t rows);
+  Status finish_shift();
+
+  std::int64_t cols_;
+  InputWishes wishes_;
+  std::int64_t block_rows_;
+  std::int64_t tokens_ = 0, sequences_ = 0;
+  std::vector<double> abs_sum_, square_sum_;
+  std::vector<float> min_, max_;
+  std::vector<Part> parts_;  // one, or both halves
+  std::optional<Hessian> hessian_;
+  std::optional<InputShift> shift_;
+};
+
+}  // namespace nibble

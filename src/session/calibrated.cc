@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "session/calibrated.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "session/module_rows.h"
+#include "session/stream_runner.h"
+
+namespace nibble {
+namespace {
+
+// An expert that saw fewer tokens has statistics that say little.
+constexpr std::int64_t kFewTokens = 256;
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.bytes().data() == b.bytes().data();
+}
+
+// What a module was before a modifier saw it.
+struct Before {
+  Tensor weight, bias;
+  explicit Before(const ModuleWork& work) : weight(work.weight), bias(work.bias.value_or(Tensor())) {}
+  bool is_changed(const ModuleWork& work) const {
+    return work.compressed.has_value() || !same_bytes(weight, work.weight) ||
+           (work.bias && !same_bytes(bias, *work.bias));
+  }
+};
+
+class Walk {
+ public:
+  Walk(const CalibratedRun& run, RunReport& report, Context& context)
+      : run_(run),
+        report_(report),
+        rows_(report),
+        context_(context),
+        output_(run.checkpoint, run.plan, run.state) {
+    for (const auto& unit : run.plan.units) {
+      for (const std::size_t i : unit)
+        units_[run.plan.quantized[i].module] = run.plan.quantized[unit[0]].module->name;
+    }
+  }
+
+  Status run() {
+    TRY(open());
+    TRY(survey());
+    const int blocks = run_.state.model.num_blocks;
+    for (int first = 0; first < blocks; first += run_.walk.blocks_at_once) {
+      TRY(do_group(first, std::min(first + run_.walk.blocks_at_once, blocks)));
+      context_.events.progress("calibrate", std::min(first + run_.walk.blocks_at_once, blocks), blocks + 1);
+    }
+    TRY(do_outside());
+    TRY(copy_rest());
+    context_.events.progress("calibrate", blocks + 1, blocks + 1);
+    return {};
+  }
+
+ private:
+  const std::vector<std::unique_ptr<Modifier>>& modifiers() const { return run_.lifecycle.modifiers(); }
+
+  Status open() {
+    Transformer::Options options{.residency = Residency::kStream};
+    if (run_.options.reference) options.activation_dtype = run_.storage.model_dtype;
+    TRY_ASSIGN(model_, Transformer::open(context_, run_.checkpoint, options));
+    if (run_.data == nullptr) return {};
+    TRY_ASSIGN(runner_, make_runner(run_.walk.streams, run_.walk.has_original_stream));
+    return {};
+  }
+
+  Result<std::unique_ptr<StreamRunner>> make_runner(int streams, bool with_original) {
+    const StreamRunner::Settings settings{.streams = streams,
+                                          .with_original = with_original,
+                                          .all_experts = run_.options.moe_calibrate_all_experts};
+    return StreamRunner::create(context_, *model_, *run_.data, settings,
+                                {.budget = run_.budget, .spill_folder = run_.spill_folder});
+  }
+
+  std::unique_ptr<Gatherer> make_gatherer() const {
+    return std::make_unique<Gatherer>(context_.pool, model_->config(), run_.state, run_.storage.model_dtype,
+                                      run_.options.moe_calibrate_all_experts);
+  }
+
+  // Statistics of the original model for those who need them before the first block.
+  Status survey() {
+    std::vector<std::size_t> asking;
+    for (std::size_t k = 0; k < modifiers().size(); ++k) {
+      for (const ModuleInfo& module : run_.state.model.modules) {
+        if (modifiers()[k]->survey_needs(run_.state, module) == kNoStatistic) continue;
+        asking.push_back(k);
+        break;
+      }
+    }
+    if (asking.empty() || run_.data == nullptr) return {};
+    context_.events.phase("survey");
+    TRY_ASSIGN(const auto runner, make_runner(1, false));
+    for (int b = 0; b < run_.state.model.num_blocks; ++b) {
+      std::vector<BlockWork> works(1);
+      TRY_ASSIGN(works[0], load_block_work(context_, *model_, run_.state, output_, b, false));
+      std::vector<BlockGathering> gatherings(1);
+      gatherings[0].gatherer = make_gatherer();
+      for (ModuleWork& work : works[0].modules) {
+        for (const std::size_t k : asking)
+          TRY(gatherings[0].gatherer->want(*work.module,
+                                           modifiers()[k]->survey_needs(run_.state, *work.module)));
+      }
+      TRY(runner->gather(0, works, {0, 1, 2, 3}, gatherings, false, true));
+      UnitWork unit;
+      unit.name = works[0].name;
+      unit.modules = std::move(works[0].modules);
+      for (ModuleWork& work : unit.modules) work.statistics = gatherings[0].gatherer->of(*work.module);
+      for (const std::size_t k : asking) TRY(modifiers()[k]->on_survey(unit, context_));
+      context_.events.progress("survey", b + 1, run_.state.model.num_blocks);
+    }
+    context_.events.phase("calibrate");
+    return {};
+  }
+
+  Status do_group(int first, int last) {
+    std::vector<BlockWork> works;
+    for (int b = first; b < last; ++b) {
+      TRY_ASSIGN(BlockWork work, load_block_work(context_, *model_, run_.state, output_, b,
+                                                 runner_ && runner_->has_original()));
+      works.push_back(std::move(work));
+    }
+    for (const WalkPhase& phase : run_.walk.phases) TRY(do_phase(phase, works));
+    if (runner_ && runner_->has_original()) TRY(runner_->move_original_on(works));
+    for (BlockWork& work : works) {
+      for (const ModuleWork& module : work.modules) TRY(write(module));
+    }
+    return {};
+  }
+
+  Status do_phase(const WalkPhase& phase, std::vector<BlockWork>& works) {
+    bool moved = false;
+    for (const std::vector<int>& stages : phase.segments) {
+      std::vector<BlockGathering> gatherings(works.size());
+      TRY(gather(phase, works, stages, gatherings, moved));
+      for (const std::size_t k : phase.modifiers) {
+        for (std::size_t b = 0; b < works.size(); ++b) TRY(apply(k, works[b], stages, gatherings[b]));
+      }
+    }
+    if (phase.moves_stream && !moved) TRY(runner_->move_on(phase.stream, works));
+    return {};
+  }
+
+  // `moved`: the forward that gathered also went on to the next block, since no weight that it used changes.
+  Status gather(const WalkPhase& phase, std::vector<BlockWork>& works, const std::vector<int>& stages,
+                std::vector<BlockGathering>& gatherings, bool& moved) {
+    bool wanted = false;
+    for (std::size_t b = 0; b < works.size(); ++b) {
+      gatherings[b].gatherer = make_gatherer();
+      Gatherer& gatherer = *gatherings[b].gatherer;
+      for (const std::size_t k : phase.modifiers) {
+        for (const ModuleWork& work : works[b].modules) {
+          if (!is_of(*work.module, stages)) continue;
+          TRY(gatherer.want(*work.module, modifiers()[k]->needs(run_.state, *work.module)));
+        }
+      }
+      if (gatherer.wants(kSublayerError)) gatherings[b].judge = runner_->make_judge(*works[b].block);
+      wanted |= gatherer.wants_anything();
+    }
+    const bool whole = stages.size() == Block::kStages;
+    const bool changes = std::any_of(phase.modifiers.begin(), phase.modifiers.end(), [&](std::size_t k) {
+      return modifiers()[k]->changes_weights(run_.state);
+    });
+    const bool moves_on = phase.moves_stream && whole && (!changes || !run_.walk.propagates_error);
+    if (phase.stream < 0 || (!wanted && !moves_on)) return {};
+    TRY(runner_->gather(phase.stream, works, stages, gatherings, phase.moves_stream, moves_on));
+    moved = moves_on;
+    for (BlockWork& work : works) warn_of_few_tokens(work, gatherings);
+    return {};
+  }
+
+  static bool is_of(const ModuleInfo& module, const std::vector<int>& stages) {
+    if (stages.size() == Block::kStages) return true;
+    const int stage = module.kind == ModuleKind::kAttention ? 0 : module.stage;
+    return std::find(stages.begin(), stages.end(), stage) != stages.end();
+  }
+
+  void warn_of_few_tokens(const BlockWork& work, const std::vector<BlockGathering>& gatherings) {
+    std::vector<std::string> few;
+    for (const BlockGathering& gathering : gatherings) {
+      for (const ModuleWork& module : work.modules) {
+        const ModuleStatistics* statistics = gathering.gatherer->of(*module.module);
+        if (statistics == nullptr || module.module->expert < 0 || statistics->tokens >= kFewTokens) continue;
+        if (module.module->stage == Block::kStages - 1)
+          few.push_back(fmt::format("{} ({})", module.module->expert, statistics->tokens));
+      }
+    }
+    if (few.empty()) return;
+    std::string text = fmt::format("{}: experts that saw fewer than {} tokens: {}", work.name, kFewTokens,
+                                   fmt::join(few, ", "));
+    context_.events.warning(text);
+    report_.warnings.push_back(std::move(text));
+  }
+
+  // Units of the modifier's grain, out of what the stages hold of the block. Modules go back where they came
+  // from.
+  Status apply(std::size_t k, BlockWork& work, const std::vector<int>& stages, BlockGathering& gathering) {
+    const bool single = modifiers()[k]->grain(run_.state) == Grain::kModule;
+    std::map<std::string, std::vector<std::size_t>> units;
+    std::vector<std::string> order;
+    for (std::size_t i = 0; i < work.modules.size(); ++i) {
+      const ModuleInfo& module = *work.modules[i].module;
+      if (!is_of(module, stages)) continue;
+      const std::string key = single ? unit_of(module) : work.name;
+      const auto [entry, is_new] = units.try_emplace(key);
+      if (is_new) order.push_back(key);
+      entry->second.push_back(i);
+    }
+    for (const std::string& key : order) {
+      UnitWork unit;
+      unit.name = key;
+      unit.judge = gathering.judge.get();
+      for (const std::size_t i : units[key]) unit.modules.push_back(std::move(work.modules[i]));
+      const Status status = apply(k, unit, *gathering.gatherer, work.block.get());
+      for (std::size_t i = 0; i < unit.modules.size(); ++i)
+        work.modules[units[key][i]] = std::move(unit.modules[i]);
+      if (!status.ok()) return status;
+    }
+    return {};
+  }
+
+  // The first of the siblings that share a global scale; any other module is a unit of its own.
+  std::string unit_of(const ModuleInfo& module) const {
+    const auto found = units_.find(&module);
+    return found != units_.end() ? found->second : module.name;
+  }
+
+  Status apply(std::size_t k, UnitWork& unit, Gatherer& gatherer, Block* block) {
+    if (unit.modules.empty()) return {};
+    std::vector<Before> before;
+    for (ModuleWork& work : unit.modules) {
+      work.statistics = gatherer.of(*work.module);
+      before.emplace_back(work);
+    }
+    TRY_ASSIGN(const std::vector<LayerReport> reports, run_.lifecycle.apply(k, unit, context_));
+    const bool changes = modifiers()[k]->changes_weights(run_.state);
+    for (std::size_t i = 0; i < unit.modules.size(); ++i) {
+      ModuleWork& work = unit.modules[i];
+      work.statistics = nullptr;
+      if (block != nullptr && changes && before[i].is_changed(work)) TRY(put_back(context_, *block, work));
+    }
+    rows_.add(reports, run_.state.model);
+    for (const LayerReport& report : reports) rows_.tell(report.module, context_.events);
+    return {};
+  }
+
+  Status write(const ModuleWork& work) {
+    if (run_.writer != nullptr) TRY(output_.write(work, *run_.writer, context_.pool));
+    for (const std::string& name : output_.tensor_names(*work.module)) written_.insert(name);
+    output_.release(*work.module);
+    return {};
+  }
+
+  // What stands before and after the blocks: every linear, and embeddings that are quantized.
+  Status do_outside() {
+    for (const ModuleInfo& module : run_.state.model.modules) {
+      if (module.block >= 0 || !output_.is_written(module)) continue;
+      const bool quantized = run_.state.schemes.find(run_.state.model, module) != nullptr;
+      if (module.kind != ModuleKind::kLinear && !(module.kind == ModuleKind::kEmbedding && quantized))
+        continue;
+      TRY(do_outside(module).at(fmt::format("module {}", module.name)));
+    }
+    return {};
+  }
+
+  Status do_outside(const ModuleInfo& module) {
+    UnitWork unit;
+    unit.name = module.name;
+    TRY_ASSIGN(ModuleWork work, output_.load(module, context_.pool));
+    unit.modules.push_back(std::move(work));
+    for (const WalkPhase& phase : run_.walk.phases) {
+      const auto gatherer = make_gatherer();
+      for (const std::size_t k : phase.modifiers)
+        TRY(gatherer->want(module, modifiers()[k]->needs(run_.state, module)));
+      if (gatherer->wants_anything() && phase.stream >= 0) {
+        const bool is_head = module.role == ModuleRole::kLmHead || module.role == ModuleRole::kSpanHead;
+        if (!is_head) {
+          return failed("its inputs are not observed: it stands outside of the blocks", "add it to ignore");
+        }
+        TRY(runner_->gather_head(phase.stream, linear_info(module), *gatherer));
+      }
+      for (const std::size_t k : phase.modifiers) TRY(apply(k, unit, *gatherer, nullptr));
+    }
+    return write(unit.modules[0]);
+  }
+
+  // Tensors that no modifier touches.
+  Status copy_rest() {
+    if (run_.writer == nullptr) return {};
+    for (const CarriedTensor& tensor : run_.plan.carried) {
+      if (written_.contains(tensor.name)) continue;
+      TRY(copy_carried(run_.checkpoint, tensor, *run_.writer, context_.pool));
+    }
+    return {};
+  }
+
+  const CalibratedRun& run_;
+  RunReport& report_;
+  ModuleRows rows_;
+  Context& context_;
+  ModuleOutput output_;
+  std::unique_ptr<Transformer> model_;
+  std::unique_ptr<StreamRunner> runner_;
+  std::map<const ModuleInfo*, std::string> units_;
+  std::set<std::string> written_;
+};
+
+}  // namespace
+
+Status run_calibrated(const CalibratedRun& run, RunReport& report, Context& context) {
+  return Walk(run, report, context).run();
+}
+
+}  // namespace nibble

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The pipeline with forward passes: one walk over the blocks. Each is loaded once; modifier by modifier its
+// statistics are gathered on the calibration streams, its weights changed and put back, and the streams moved
+// on; then it is written and dropped.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "base/memory_budget.h"
+#include "checkpoint/sharded_writer.h"
+#include "session/calibration_data.h"
+#include "session/report.h"
+#include "session/storage.h"
+#include "session/walk_plan.h"
+
+namespace nibble {
+
+struct CalibratedRun {
+  const Checkpoint& checkpoint;
+  const Options& options;
+  ModelState& state;
+  const OutputPlan& plan;
+  const WalkPlan& walk;
+  const StorageRule& storage;
+  const Lifecycle& lifecycle;
+  const CalibrationData* data = nullptr;  // null: no modifier needs any
+  ShardedWriter* writer = nullptr;        // null: nothing is written, the report is all
+  MemoryBudget& budget;
+  std::filesystem::path spill_folder;
+};
+
+// Fills the rows of the report. Stops between chunks with kInterrupted.
+Status run_calibrated(const CalibratedRun& run, RunReport& report, Context& context);
+
+}  // namespace nibble

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "session/stream_runner.h"
+
+#include <algorithm>
+
+namespace nibble {
+namespace {
+
+// Tokens that go through a block together. Enough for full matrix products, and few enough that the widest
+// activations of a chunk stay small beside a block's weights.
+constexpr std::int64_t kChunkTokens = 2048;
+
+std::int64_t rows_of(const std::vector<Chunk>& chunks) {
+  return chunks.empty() ? 0 : chunks.back().first_row + chunks.back().rows();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StreamRunner>> StreamRunner::create(Context& context, Transformer& model,
+                                                           const CalibrationData& data, Settings settings,
+                                                           Stream::Place place) {
+  std::unique_ptr<StreamRunner> runner(new StreamRunner(context, model, settings, std::move(place)));
+  TRY(runner->embed(data));
+  return runner;
+}
+
+Status StreamRunner::embed(const CalibrationData& data) {
+  // Routed experts see rows of which only the batch is known: there a chunk is one batch.
+  const auto& sparse = model_.config().sparse_layer;
+  const bool routed = std::find(sparse.begin(), sparse.end(), true) != sparse.end() && !settings_.all_experts;
+  chunks_ = make_chunks(data.batches, routed ? 0 : kChunkTokens);
+  const auto workspace = std::make_shared<Workspace>();
+  for (const Chunk& chunk : chunks_) {
+    TRY_ASSIGN(Pass pass, model_.begin(context_, chunk.batch));
+    pass.workspace = workspace;
+    passes_.push_back(std::move(pass));
+  }
+  const int count = settings_.streams + (settings_.with_original ? 1 : 0);
+  for (int i = 0; i < count; ++i) {
+    TRY_ASSIGN(Stream stream, Stream::create(rows_of(chunks_), model_.config().hidden, place_));
+    streams_.push_back(std::move(stream));
+  }
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    TRY(check_stop());
+    TRY_ASSIGN(const Matrix hidden, model_.embed(context_, chunks_[i].batch));
+    for (Stream& stream : streams_) stream.put_hidden(passes_[i], chunks_[i], hidden);
+  }
+  if (settings_.with_original) {
+    original_.emplace(std::move(streams_.back()));
+    streams_.pop_back();
+  }
+  return {};
+}
+
+Status StreamRunner::check_stop() const {
+  if (!context_.stop.stop_requested()) return {};
+  return Error{ErrorCode::kInterrupted, "stopped; the partial output is kept", {}, {}};
+}
+
+bool StreamRunner::is_mixture(const Block& block) const {
+  return model_.config().sparse_layer[static_cast<std::size_t>(block.index())];
+}
+
+std::int64_t StreamRunner::input_width(const Block& block, int stage) const {
+  for (const auto& linear : block.linears()) {
+    if (linear->info().stage == stage && linear->info().expert < 0) return linear->info().cols;
+  }
+  return model_.config().hidden;
+}
+
+BlockState StreamRunner::at_stage(const Stream& stream, const Pass& pass, const Chunk& chunk,
+                                  const Block& block, int stage) const {
+  BlockState state = stream.load(pass, chunk, block);
+  for (int s = stream.stage(); s < stage; ++s) block.run_stage(pass, state, s);
+  return state;
+}
+
+struct StreamRunner::Gathering {
+  Stream& stream;
+  Stream* original;  // null unless a gatherer compares with it
+  std::span<BlockWork> blocks;
+  const std::vector<int>& stages;
+  std::span<BlockGathering> gatherings;
+  bool stays;  // the state at the first stage is kept
+  bool moves_on;
+};
+
+Status StreamRunner::gather(int index, std::span<BlockWork> blocks, const std::vector<int>& stages,
+                            std::span<BlockGathering> gatherings, bool may_stay, bool moves_on) {
+  Stream& stream = streams_[static_cast<std::size_t>(index)];
+  const bool compares = std::any_of(gatherings.begin(), gatherings.end(),
+                                    [](const BlockGathering& g) { return g.gatherer->wants(kInputShift); });
+  CHECK(!compares || original_, "an original stream is kept for those who compare with it");
+  // Between the stages of a mixture there is a state for every expert: it is computed again.
+  const int rest = stages.front() == 3 && is_mixture(*blocks[0].block) ? 2 : stages.front();
+  Gathering g{.stream = stream,
+              .original = compares ? &*original_ : nullptr,
+              .blocks = blocks,
+              .stages = stages,
+              .gatherings = gatherings,
+              .stays = may_stay && !moves_on && rest == stages.front() && rest > stream.stage(),
+              .moves_on = moves_on};
+  const bool original_stays = g.stays && g.original != nullptr && streams_.size() == 1;
+  const std::int64_t width = input_width(*blocks[0].block, stages.front());
+  if (g.stays || moves_on) TRY(stream.begin_move(moves_on ? 0 : stages.front(), width));
+  if (original_stays) TRY(original_->begin_move(stages.front(), width));
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    TRY(check_stop());
+    TRY(gather_chunk(g, i));
+  }
+  if (g.stays || moves_on) stream.end_move();
+  if (original_stays) original_->end_move();
+  for (BlockGathering& gathering : gatherings) TRY(gathering.gatherer->finish());
+  return {};
+}
+
+Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
+  const Chunk& chunk = chunks_[index];
+  Pass pass = passes_[index];
+  pass.all_experts = settings_.all_experts;
+  const int first = g.stages.front();
+  BlockState state = at_stage(g.stream, pass, chunk, *g.blocks[0].block, first);
+  BlockState original;
+  InputPointers pointers(settings_.all_experts);
+  if (g.original != nullptr) {
+    original = at_stage(*g.original, pass, chunk, *g.blocks[0].original, first);
+    if (g.stays && streams_.size() == 1) g.original->put(pass, chunk, original);
+  }
+  if (g.stays) g.stream.put(pass, chunk, state);
+  for (std::size_t b = 0; b < g.blocks.size(); ++b) {
+    const Block& block = *g.blocks[b].block;
+    Gatherer& gatherer = *g.gatherings[b].gatherer;
+    const bool last_block = b + 1 == g.blocks.size();
+    gatherer.tap().begin_chunk(chunk, g.original != nullptr ? &pointers.inputs() : nullptr);
+    for (const int stage : g.stages) {
+      if (g.gatherings[b].judge && (stage == 0 || stage == 2))
+        TRY(g.gatherings[b].judge->keep(stage, chunk, state.input));
+      if (g.original != nullptr) {
+        pointers.clear();
+        g.blocks[b].original->visit_inputs(pass, original, stage, pointers);
+      }
+      const bool ends = last_block && stage == g.stages.back() && !g.moves_on;
+      if (ends && !gatherer.wants_outputs(stage)) {
+        block.visit_inputs(pass, state, stage, gatherer.tap());
+        break;
+      }
+      pass.tap = &gatherer.tap();
+      block.run_stage(pass, state, stage);
+      pass.tap = nullptr;
+      if (g.original != nullptr && !ends) g.blocks[b].original->run_stage(pass, original, stage);
+    }
+    if (last_block) break;
+    state = g.blocks[b + 1].block->start(pass, std::move(state.hidden));
+    if (g.original != nullptr) original = g.blocks[b + 1].original->start(pass, std::move(original.hidden));
+  }
+  if (g.moves_on) g.stream.put_hidden(pass, chunk, std::move(state.hidden));
+  return {};
+}
+
+Status StreamRunner::move_through(Stream& stream, const std::vector<const Block*>& blocks) {
+  TRY(stream.begin_move(0, 0));
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    TRY(check_stop());
+    const Pass& pass = passes_[i];
+    BlockState state = at_stage(stream, pass, chunks_[i], *blocks[0], Block::kStages);
+    for (std::size_t b = 1; b < blocks.size(); ++b)
+      state.hidden = blocks[b]->forward(pass, std::move(state.hidden));
+    stream.put_hidden(pass, chunks_[i], std::move(state.hidden));
+  }
+  stream.end_move();
+  return {};
+}
+
+Status StreamRunner::move_on(int stream, std::span<BlockWork> blocks) {
+  std::vector<const Block*> through;
+  for (const BlockWork& work : blocks) through.push_back(work.block.get());
+  return move_through(streams_[static_cast<std::size_t>(stream)], through);
+}
+
+Status StreamRunner::move_original_on(std::span<BlockWork> blocks) {
+  std::vector<const Block*> through;
+  for (const BlockWork& work : blocks) through.push_back(work.original.get());
+  return move_through(*original_, through);
+}
+
+Status StreamRunner::gather_head(int index, const LinearInfo& head, Gatherer& gatherer) {
+  const Stream& stream = streams_[static_cast<std::size_t>(index)];
+  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+    TRY(check_stop());
+    const Chunk& chunk = chunks_[i];
+    const Matrix x = model_.head().finish(context_, stream.hidden(passes_[i], chunk));
+    gatherer.tap().begin_chunk(chunk);
+    gatherer.tap().on_input(head, {x.data(), x.rows(), x.cols(), passes_[i].mask});
+  }
+  return gatherer.finish();
+}
+
+std::unique_ptr<BlockJudge> StreamRunner::make_judge(Block& block) const {
+  return std::make_unique<BlockJudge>(model_.config(), block, chunks_, passes_, place_);
+}
+
+}  // namespace nibble

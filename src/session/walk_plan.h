@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// In which order the modifiers meet each block, on which calibration stream, and after which forward. The
+// pipelines of llm-compressor map on one walk over the blocks: `independent` sweeps the model once a
+// modifier, and because a sweep reads block l only after the sweep before it has changed block l, the sweeps
+// can run side by side, one block at a time, each on a stream of its own.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nibble/options.h"
+#include "session/lifecycle.h"
+
+namespace nibble {
+
+// Modifiers that run one after the other on the same statistics.
+struct WalkPhase {
+  std::vector<std::size_t> modifiers;      // of the lifecycle
+  int stream = -1;                         // -1: none of them needs data
+  std::vector<std::vector<int>> segments;  // stages of a block whose statistics are gathered together
+  bool moves_stream = false;               // the stream goes on to the next block after this phase
+};
+
+struct WalkPlan {
+  std::vector<WalkPhase> phases;
+  int streams = 0;
+  bool has_original_stream = false;  // a modifier compares with the original model
+  bool propagates_error = true;      // streams see the changed weights
+  int blocks_at_once = 1;
+  std::string name;  // "independent", "sequential", "basic", "stage-wise", "data_free"
+};
+
+// Whether a modifier has to see data: it says so, or needs a statistic of some module.
+bool needs_data(const Modifier& modifier, const ModelState& state);
+
+Result<WalkPlan> plan_walk(const Options& options, const Lifecycle& lifecycle, const ModelState& state);
+
+}  // namespace nibble
