@@ -18,6 +18,7 @@ struct VerifyFinding {
   bool is_error = true;  // else a warning
   std::string where;     // "tensor model.norm.weight"
   std::string what;
+  std::string expected{}, found{};  // where there is such a pair
 };
 
 struct VerifyReport {

@@ -10,6 +10,7 @@
 #include "base/regex.h"
 #include "base/suggest.h"
 #include "model/module_tree.h"
+#include "model/structure.h"
 
 namespace nibble {
 namespace {
@@ -61,7 +62,8 @@ class Describer {
   Describer(const Checkpoint& checkpoint, const ModelConfig& config)
       : checkpoint_(checkpoint), config_(config), finder_(checkpoint) {}
 
-  Result<ModelDescription> run() {
+  // Every violation is kept; the description is only good when there is none.
+  void run() {
     description_.model_type = config_.row->model_type;
     description_.architecture = config_.class_name;
     description_.no_split_module = config_.row->no_split_module;
@@ -69,89 +71,117 @@ class Describer {
     description_.modules = module_tree(
         config_, [this](const ModuleInfo& module) { return !finder_.stored_base(config_, module).empty(); });
     for (ModuleInfo& module : description_.modules) {
-      if (module.rows > 0) TRY(place(module));
+      if (module.rows > 0) place(module);
     }
-    TRY(tie());
-    if (!missing_.empty()) return missing_error();
+    tie();
     collect_unused();
-    return std::move(description_);
+  }
+
+  FlawedDescription with_flaws() && { return {std::move(description_), std::move(violations_)}; }
+  Result<ModelDescription> result() && {
+    if (violations_.empty()) return std::move(description_);
+    // A wrong shape says more than an absence.
+    for (const StructureViolation& violation : violations_) {
+      if (violation.kind != StructureViolation::Kind::kMissing) return error_of(violation);
+    }
+    return missing_error();
   }
 
  private:
-  Status place(ModuleInfo& module) {
+  using Kind = StructureViolation::Kind;
+
+  void violate(Kind kind, const std::string& tensor, const ModuleInfo& module, const Shape& wanted) {
+    const TensorInfo* stored = checkpoint_.find(tensor);
+    violations_.push_back({.kind = kind,
+                           .module = module.name,
+                           .tensor = tensor,
+                           .expected = kind == Kind::kNotExpected ? "no such tensor" : to_string(wanted),
+                           .found = stored == nullptr ? "nothing" : to_string(stored->shape),
+                           .file = stored == nullptr ? std::string() : stored->file});
+  }
+
+  Shape stored_shape(const ModuleInfo& module) const {
+    if (module.kind == ModuleKind::kNorm) return {module.rows};
+    return module.transposed ? Shape{module.cols, module.rows} : Shape{module.rows, module.cols};
+  }
+
+  void place(ModuleInfo& module) {
     const std::string base = finder_.stored_base(config_, module);
     if (base.empty()) {
       const bool may_tie = module.role == ModuleRole::kLmHead || module.role == ModuleRole::kTokenEmbedding;
-      if (may_tie && config_.tie_embeddings) return {};
+      if (may_tie && config_.tie_embeddings) return;
       const bool has_parameters = module.kind != ModuleKind::kNorm || config_.norm_affine;
-      if (has_parameters) missing_.push_back(fmt::format("{}.weight", module.disk_name));
-      return {};
+      if (has_parameters) violate(Kind::kMissing, module.disk_name + ".weight", module, stored_shape(module));
+      return;
     }
     used_.insert(base);
     module.weight = finder_.parameter(base, "weight", "gamma");
-    const Shape wanted = module.kind == ModuleKind::kNorm ? Shape{module.rows}
-                         : module.transposed              ? Shape{module.cols, module.rows}
-                                                          : Shape{module.rows, module.cols};
-    TRY(check_shape(module.weight, wanted, module, /*may_be_packed=*/module.kind != ModuleKind::kNorm));
+    check_shape(module.weight, stored_shape(module), module,
+                /*may_be_packed=*/module.kind != ModuleKind::kNorm);
 
     const std::string bias = finder_.parameter(base, "bias", "beta");
     if (module_has_bias(config_, module)) {
       module.bias = bias;
-      TRY(check_shape(bias, {module.rows}, module, /*may_be_packed=*/false));
+      check_shape(bias, {module.rows}, module, /*may_be_packed=*/false);
     } else if (checkpoint_.find(bias) != nullptr) {
-      return bad_data(
-                 fmt::format("tensor {} exists, but by its configuration {} has no bias", bias, module.name))
-          .add_context(fmt::format("model {}", checkpoint_.path().string()));
+      violate(Kind::kNotExpected, bias, module, {});
     }
-    return {};
   }
 
-  Status check_shape(const std::string& name, const Shape& wanted, const ModuleInfo& module,
-                     bool may_be_packed) {
+  void check_shape(const std::string& name, const Shape& wanted, const ModuleInfo& module,
+                   bool may_be_packed) {
     const TensorInfo* tensor = checkpoint_.find(name);
     if (tensor == nullptr) {
-      if (!may_be_packed) missing_.push_back(name);
-      return {};  // the codec checks the shapes of a packed weight
+      // The codec checks the parts of a packed weight, structure_violations() what they stand for.
+      if (!may_be_packed) violate(Kind::kMissing, name, module, wanted);
+    } else if (tensor->shape != wanted) {
+      violate(Kind::kShape, name, module, wanted);
     }
-    if (tensor->shape == wanted) return {};
-    return bad_data(fmt::format("tensor {} has shape {}, module {} needs {}", name, to_string(tensor->shape),
-                                module.name, to_string(wanted)),
+  }
+
+  Error error_of(const StructureViolation& violation) const {
+    if (violation.kind == Kind::kNotExpected) {
+      return bad_data(fmt::format("tensor {} exists, but by its configuration {} has no bias",
+                                  violation.tensor, violation.module))
+          .add_context(fmt::format("model {}", checkpoint_.path().string()));
+    }
+    return bad_data(fmt::format("tensor {} has shape {}, module {} needs {}", violation.tensor,
+                                violation.found, violation.module, violation.expected),
                     "config.json and the weights do not belong together")
-        .add_context(fmt::format("file {}", tensor->file));
+        .add_context(fmt::format("file {}", violation.file));
   }
 
   // The head shares the weight of the embedding when it has none of its own, or the other way round.
-  Status tie() {
+  void tie() {
     ModuleInfo* embedding = nullptr;
     ModuleInfo* head = nullptr;
     for (ModuleInfo& module : description_.modules) {
       if (module.role == ModuleRole::kTokenEmbedding) embedding = &module;
       if (module.role == ModuleRole::kLmHead) head = &module;
     }
-    if (!config_.tie_embeddings || embedding == nullptr) return {};
+    if (!config_.tie_embeddings || embedding == nullptr) return;
     if (embedding->weight.empty() && (head == nullptr || head->weight.empty())) {
-      missing_.push_back(fmt::format("{}.weight", embedding->disk_name));
+      violate(Kind::kMissing, embedding->disk_name + ".weight", *embedding, stored_shape(*embedding));
     } else if (embedding->weight.empty()) {
       embedding->tied_to = head->name;
     } else if (head != nullptr && head->weight.empty()) {
       head->tied_to = embedding->name;
       description_.tied_embeddings = true;
     }
-    return {};
   }
 
   Error missing_error() const {
     std::vector<std::string> names;
     for (const TensorInfo& tensor : checkpoint_.tensors()) names.push_back(tensor.name);
-    std::string list = missing_.front();
-    for (std::size_t i = 1; i < std::min<std::size_t>(missing_.size(), 5); ++i) list += ", " + missing_[i];
-    const std::string count =
-        missing_.size() == 1 ? "a tensor is" : fmt::format("{} tensors are", missing_.size());
-    std::string hint = did_you_mean(missing_.front(), names);
+    const std::size_t missing = violations_.size();
+    std::string list = violations_.front().tensor;
+    for (std::size_t i = 1; i < std::min<std::size_t>(missing, 5); ++i) list += ", " + violations_[i].tensor;
+    const std::string count = missing == 1 ? "a tensor is" : fmt::format("{} tensors are", missing);
+    std::string hint = did_you_mean(violations_.front().tensor, names);
     if (hint.empty())
-      hint = fmt::format("a {} needs them; the checkpoint may be incomplete", config_.class_name);
-    return bad_data(fmt::format("{} missing: {}{}", count, list, missing_.size() > 5 ? ", ..." : ""),
-                    std::move(hint))
+      hint =
+          fmt::format("this is what a {} is made of; the checkpoint may be incomplete", config_.class_name);
+    return bad_data(fmt::format("{} missing: {}{}", count, list, missing > 5 ? ", ..." : ""), std::move(hint))
         .add_context(fmt::format("model {}", checkpoint_.path().string()));
   }
 
@@ -169,7 +199,7 @@ class Describer {
   const ModelConfig& config_;
   TensorFinder finder_;
   ModelDescription description_;
-  std::vector<std::string> missing_;
+  std::vector<StructureViolation> violations_;
   std::unordered_set<std::string> used_;
 };
 
@@ -196,7 +226,16 @@ const ModuleInfo* ModelDescription::find(std::string_view name) const {
 
 Result<ModelDescription> describe_model(const Checkpoint& checkpoint) {
   TRY_ASSIGN(const ModelConfig config, read_checkpoint_config(checkpoint));
-  return Describer(checkpoint, config).run();
+  Describer describer(checkpoint, config);
+  describer.run();
+  return std::move(describer).result();
+}
+
+Result<FlawedDescription> describe_with_flaws(const Checkpoint& checkpoint) {
+  TRY_ASSIGN(const ModelConfig config, read_checkpoint_config(checkpoint));
+  Describer describer(checkpoint, config);
+  describer.run();
+  return std::move(describer).with_flaws();
 }
 
 Result<const ModuleInfo*> module_at(const ModelDescription& description, std::string_view path) {

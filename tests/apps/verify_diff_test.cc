@@ -83,6 +83,92 @@ TEST_F(WrittenModel, CutShortIsRefused) {
   EXPECT_THAT(outcome.err, HasSubstr("model.safetensors"));
 }
 
+// A copy of `model` whose config.json says something else.
+void copy_with(const std::filesystem::path& model, const std::filesystem::path& copy, const Json& changes) {
+  std::filesystem::copy(model, copy);
+  Json config = *read_json_file(copy / "config.json");
+  config.update(changes);
+  write_file(copy / "config.json", config.dump());
+}
+
+std::vector<Json> findings_of(const std::filesystem::path& model) {
+  const Outcome outcome = run_nibble({"verify", model, "--json", "--no-hashes"});
+  std::vector<Json> findings;
+  const Json document = document_of(outcome);
+  for (const Json& finding : document["findings"]) findings.push_back(finding);
+  EXPECT_EQ(outcome.code, findings.empty() || findings[0]["severity"] == "warning" ? 0 : 65);
+  return findings;
+}
+
+Json finding(const std::string& module, const std::string& tensor, const std::string& what,
+             const std::string& expected, const std::string& found) {
+  return {{"severity", "error"},
+          {"where", "module " + module + ": tensor " + tensor},
+          {"what", what},
+          {"expected", expected},
+          {"found", found}};
+}
+
+TEST_F(WrittenModel, EveryWrongShapeIsListed) {
+  copy_with(kStories, scratch_ / "dense", {{"intermediate_size", 176}});
+  const std::string gate = "model.layers.0.mlp.gate_proj";
+  const std::vector<Json> dense = findings_of(scratch_ / "dense");
+  EXPECT_EQ(dense.size(), 15u);  // gate, up and down of five layers
+  EXPECT_THAT(dense, testing::Contains(finding(gate, gate + ".weight", "it has the wrong shape", "[176, 64]",
+                                               "[172, 64]")));
+
+  copy_with(out_, scratch_ / "packed", {{"intermediate_size", 176}});
+  const std::vector<Json> packed = findings_of(scratch_ / "packed");
+  EXPECT_EQ(packed.size(), 15u);
+  EXPECT_THAT(packed, testing::Contains(finding(gate, gate + ".weight_packed", "it has the wrong shape",
+                                                "[176, 64]", "[172, 64], packed as pack-quantized")));
+}
+
+TEST_F(WrittenModel, EveryMissingTensorIsListed) {
+  const std::string norm = "model.layers.5.input_layernorm";
+  const std::string query = "model.layers.5.self_attn.q_proj";
+  for (const std::filesystem::path& model : {std::filesystem::path(kStories), out_}) {
+    const std::filesystem::path copy = scratch_ / ("six" + model.filename().string());
+    copy_with(model, copy, {{"num_hidden_layers", 6}});
+    const std::vector<Json> findings = findings_of(copy);
+    EXPECT_EQ(findings.size(), 9u);  // seven linears, two norms
+    EXPECT_THAT(findings,
+                testing::Contains(finding(norm, norm + ".weight", "it is missing", "[64]", "nothing")));
+    EXPECT_THAT(findings,
+                testing::Contains(finding(query, query + ".weight", "it is missing", "[64, 64]", "nothing")));
+  }
+}
+
+TEST_F(WrittenModel, WhatNoModuleUsesIsAWarning) {
+  copy_with(kStories, scratch_ / "four", {{"num_hidden_layers", 4}});
+  const std::vector<Json> findings = findings_of(scratch_ / "four");
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0]["severity"], "warning");
+  EXPECT_EQ(findings[0]["where"], "9 tensor(s)");
+}
+
+TEST_F(WrittenModel, AnUnknownKindOfModelIsOnlyNotCheckedForShapes) {
+  copy_with(kStories, scratch_ / "other", {{"model_type", "retnet"}});
+  const std::vector<Json> findings = findings_of(scratch_ / "other");
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0]["severity"], "warning");
+  EXPECT_THAT(findings[0]["what"].get<std::string>(), HasSubstr("retnet"));
+}
+
+TEST_F(WrittenModel, AGgufIsHeldToItsMetadata) {
+  const std::string gguf = source_path("tests/golden/checkpoint/gguf/stories260K.gguf");
+  EXPECT_THAT(findings_of(gguf), testing::IsEmpty());
+  std::string bytes = read_file(gguf);
+  const std::string key = "llama.feed_forward_length";
+  const std::size_t at = bytes.find(key);
+  ASSERT_NE(at, std::string::npos);
+  bytes[at + key.size() + 4] = static_cast<char>(176);  // behind the type, u32 little-endian
+  write_file(scratch_ / "wrong.gguf", bytes);
+  const std::vector<Json> findings = findings_of(scratch_ / "wrong.gguf");
+  EXPECT_EQ(findings.size(), 15u);
+  EXPECT_EQ(findings.at(0)["found"], "[172, 64]");
+}
+
 TEST_F(WrittenModel, DiffersFromItsSourceInTheQuantizedWeights) {
   const Outcome outcome = run_nibble({"diff", kStories, out_, "--json"});
   EXPECT_EQ(outcome.code, 1);

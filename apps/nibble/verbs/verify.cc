@@ -4,10 +4,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <span>
+
 #include "base/byte_size.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "format.h"
+#include "model/structure.h"
 #include "model_access.h"
 #include "program.h"
 #include "verbs/verbs.h"
@@ -43,12 +47,54 @@ Result<std::map<std::string, std::string>> read_hashes(const std::string& path) 
   return hashes;
 }
 
+std::string_view text_of(StructureViolation::Kind kind) {
+  using enum StructureViolation::Kind;
+  return kind == kMissing ? "it is missing"
+         : kind == kShape ? "it has the wrong shape"
+                          : "it should not exist";
+}
+
+// Whether the tensors are those that config.json asks for.
+void add_structure(const Checkpoint& checkpoint, VerifyReport& report) {
+  const Result<Structure> checked = check_structure(checkpoint);
+  if (!checked.ok()) {
+    report.findings.push_back({.where = "config.json", .what = checked.error().message()});
+    return;
+  }
+  for (const StructureViolation& violation : checked->violations) {
+    report.findings.push_back(
+        {.is_error = true,
+         .where = fmt::format("module {}: tensor {}", violation.module, violation.tensor),
+         .what = std::string(text_of(violation.kind)),
+         .expected = violation.expected,
+         .found = violation.found});
+  }
+  if (!checked->unused.empty()) {
+    // A tower of images has hundreds of tensors.
+    const std::size_t shown = std::min<std::size_t>(checked->unused.size(), 5);
+    const std::span<const std::string> first(checked->unused.data(), shown);
+    report.findings.push_back(
+        {.is_error = false,
+         .where = fmt::format("{} tensor(s)", checked->unused.size()),
+         .what = fmt::format("no module of a {} uses them: {}{}", checked->architecture,
+                             fmt::join(first, ", "), shown < checked->unused.size() ? ", ..." : "")});
+  }
+  if (!checked->unknown.empty()) {
+    report.findings.push_back({.is_error = false,
+                               .where = "config.json",
+                               .what = checked->unknown + ", so names and shapes are not checked"});
+  }
+}
+
 Json document_of(const std::string& model, const VerifyReport& report) {
   Json findings = Json::array();
   for (const VerifyFinding& finding : report.findings) {
-    findings.push_back({{"severity", finding.is_error ? "error" : "warning"},
-                        {"where", finding.where},
-                        {"what", finding.what}});
+    Json row{{"severity", finding.is_error ? "error" : "warning"},
+             {"where", finding.where},
+             {"what", finding.what}};
+    if (!finding.expected.empty()) row["expected"] = finding.expected;
+    if (!finding.found.empty()) row["found"] = finding.found;
+    findings.push_back(std::move(row));
   }
   return {{"model", model},
           {"ok", report.ok()},
@@ -62,7 +108,10 @@ Json document_of(const std::string& model, const VerifyReport& report) {
 std::string text_of(const VerifyReport& report) {
   std::string text;
   for (const VerifyFinding& finding : report.findings) {
-    text += fmt::format("{}: {}: {}\n", finding.is_error ? "error" : "warning", finding.where, finding.what);
+    text += fmt::format("{}: {}: {}", finding.is_error ? "error" : "warning", finding.where, finding.what);
+    if (!finding.expected.empty())
+      text += fmt::format(", expected {}, found {}", finding.expected, finding.found);
+    text += "\n";
   }
   for (const auto& [file, hash] : report.sha256) text += fmt::format("{}  {}\n", hash, file);
   return text + fmt::format("{}: {} tensors, {} quantized modules, {}\n", report.ok() ? "whole" : "NOT whole",
@@ -75,6 +124,7 @@ class VerifyVerb final : public Verb {
     flags.positional("MODEL", model_, "folder, .safetensors or .gguf file");
     flags.toggle("--hashes", options_.hashes, "SHA-256 of every weight file", true);
     flags.toggle("--values", options_.values, "look for NaN and infinity", true);
+    flags.toggle("--structure", structure_, "hold names and shapes to config.json", true);
     flags.value("--sha256", "FILE", expected_,
                 "hashes that must hold: sha256sum's lines, or what verify --json printed");
   }
@@ -85,7 +135,8 @@ class VerifyVerb final : public Verb {
       options_.hashes = true;
     }
     TRY_ASSIGN(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(program, model_));
-    TRY_ASSIGN(const VerifyReport report, verify_checkpoint(program.context(), *checkpoint, options_));
+    TRY_ASSIGN(VerifyReport report, verify_checkpoint(program.context(), *checkpoint, options_));
+    if (structure_) add_structure(*checkpoint, report);
     TRY(program.print(document_of(model_, report), text_of(report)));
     if (report.ok()) return {};
     std::size_t errors = 0;
@@ -96,6 +147,7 @@ class VerifyVerb final : public Verb {
  private:
   std::string model_;
   std::string expected_;
+  bool structure_ = true;
   VerifyOptions options_;
 };
 
@@ -104,7 +156,7 @@ class VerifyVerb final : public Verb {
 VerbEntry verify_verb() {
   return {.name = "verify",
           .usage = "MODEL [flags]",
-          .summary = "read a model again: structure, hashes, finite values, quantized modules",
+          .summary = "read a model again: names, shapes, hashes, finite values, quantized modules",
           .detail = "Exit code 65 when something is wrong.",
           .examples = {"OUT", "OUT --sha256 SHA256SUMS", "OUT --no-values --json"},
           .make = []() -> std::unique_ptr<Verb> { return std::make_unique<VerifyVerb>(); }};
