@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <functional>
+#include <iterator>
 
 #include "base/suggest.h"
 
@@ -235,8 +236,19 @@ Error unknown_argument(const std::string& verb, const std::string& argument,
 
 }  // namespace
 
+namespace {
+// The arguments of the reference's oneshot() are written with underscores: --max_seq_length is a flag too.
+std::string with_dashes(std::string argument) {
+  if (!argument.starts_with("--")) return argument;
+  const std::size_t end = std::min(argument.find('='), argument.size());
+  std::replace(argument.begin(), argument.begin() + static_cast<std::ptrdiff_t>(end), '_', '-');
+  return argument;
+}
+}  // namespace
+
 Result<Flags::Outcome> Flags::parse(const std::string& verb, const std::vector<std::string>& arguments) {
-  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  std::vector<std::string> reversed;
+  std::transform(arguments.rbegin(), arguments.rend(), std::back_inserter(reversed), with_dashes);
   std::optional<Error> error;
   try {
     state_->parser.parse(std::move(reversed));

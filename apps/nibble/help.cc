@@ -13,6 +13,25 @@ namespace {
 constexpr std::size_t kWidth = 100;
 constexpr std::size_t kColumn = 30;
 
+constexpr HelpRow kExitCodes[] = {
+    {"0", "done"},
+    {"1", "the work failed; of diff: the models differ"},
+    {"2", "the request is wrong: verb, flag, recipe, pattern"},
+    {"65", "a file is damaged or not what it claims to be; of verify: something is wrong"},
+    {"66", "a file, model or data set does not exist"},
+    {"73", "the output cannot be written"},
+    {"75", "stopped; finished work is kept and --resume continues"},
+    {"130", "interrupted, nothing to resume"},
+};
+
+constexpr HelpRow kEnvironment[] = {
+    {"NIBBLE_THREADS", "worker threads, as --threads"},
+    {"NIBBLE_CPU_LEVEL", "instructions to use, as --cpu-level"},
+    {"NIBBLE_LOG_FILE, LLM_COMPRESSOR_LOG_FILE", "log file"},
+    {"HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME", "where downloaded models are looked up"},
+    {"NO_COLOR, CLICOLOR_FORCE, TERM", "colours and the progress bar on stderr"},
+};
+
 // `text` broken at blanks into lines that start at `indent`; the first line begins where the caller stands.
 std::string wrapped(const std::string& text, std::size_t indent) {
   std::string out;
@@ -55,6 +74,13 @@ std::string flag_text(const FlagSpec& spec) {
 
 }  // namespace
 
+std::span<const HelpRow> exit_codes() {
+  return kExitCodes;
+}
+std::span<const HelpRow> environment_variables() {
+  return kEnvironment;
+}
+
 std::string overview_help() {
   std::string out =
       "nibble makes language models smaller on ordinary CPUs: quantization, pruning, rotation, in one shot.\n"
@@ -66,6 +92,10 @@ std::string overview_help() {
       "\nMODEL is a folder with safetensors, a .gguf file, or org/name in the local Hugging Face cache.\n"
       "\nUsage: nibble VERB [flags]\n\nVerbs:\n";
   for (const VerbEntry& entry : verbs()) out += entry_text(entry.name, entry.summary);
+  out += "\nExit codes:\n";
+  for (const HelpRow& row : kExitCodes) out += entry_text(row.name, row.text);
+  out += "\nEnvironment:\n";
+  for (const HelpRow& row : kEnvironment) out += entry_text(row.name, row.text);
   out += "\nnibble VERB --help shows the flags of a verb; nibble --version the version.\n";
   return out;
 }

@@ -2,12 +2,20 @@
 // The texts of --help: examples first, then what can be changed.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "flags.h"
 #include "verb.h"
 
 namespace nibble::app {
+
+struct HelpRow {
+  const char* name;
+  const char* text;
+};
+std::span<const HelpRow> exit_codes();
+std::span<const HelpRow> environment_variables();
 
 std::string overview_help();
 std::string verb_help(const VerbEntry& entry, const Flags& flags);

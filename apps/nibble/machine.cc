@@ -48,6 +48,25 @@ int count_numa_nodes() {
   return std::max(nodes, 1);
 }
 
+std::string first_word(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::string word;
+  file >> word;
+  return word;
+}
+
+// Data caches as sysfs has them: "32K", "36864K".
+std::vector<std::pair<std::string, std::uint64_t>> find_caches() {
+  std::vector<std::pair<std::string, std::uint64_t>> caches;
+  for (int i = 0; i < 8; ++i) {
+    const std::filesystem::path cache = fmt::format("/sys/devices/system/cpu/cpu0/cache/index{}", i);
+    const std::string type = first_word(cache / "type");
+    if (type != "Data" && type != "Unified") continue;
+    caches.emplace_back("L" + first_word(cache / "level"), kibibytes(first_word(cache / "size")));
+  }
+  return caches;
+}
+
 // Seconds of the fastest of `tries` runs.
 template <class Body>
 double fastest(int tries, const Body& body) {
@@ -68,6 +87,7 @@ Machine look_at_machine() {
   machine.cpus_present = static_cast<int>(std::thread::hardware_concurrency());
   machine.cpus_usable = available_cpus();
   machine.numa_nodes = count_numa_nodes();
+  machine.caches = find_caches();
   machine.memory_bytes = kibibytes(proc_field("/proc/meminfo", "MemTotal"));
   machine.memory_available_bytes = kibibytes(proc_field("/proc/meminfo", "MemAvailable"));
   if (usable_memory_bytes() < machine.memory_bytes) machine.memory_limit_bytes = usable_memory_bytes();

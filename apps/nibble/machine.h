@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/context.h"
 
@@ -15,6 +17,7 @@ struct Machine {
   int cpus_present = 0;  // in the machine
   int cpus_usable = 0;   // after affinity and cgroup quota
   int numa_nodes = 1;
+  std::vector<std::pair<std::string, std::uint64_t>> caches;  // of the first core: {"L2", bytes}
   std::uint64_t memory_bytes = 0;
   std::uint64_t memory_available_bytes = 0;
   std::optional<std::uint64_t> memory_limit_bytes;  // of the cgroup (container)

@@ -5,13 +5,17 @@
 
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
 #include "base/suggest.h"
 #include "help.h"
+#include "manual.h"
 #include "program.h"
 #include "signals.h"
 #include "verb.h"
@@ -37,7 +41,26 @@ int print_and_leave(const std::string& text) {
   return status.ok() ? 0 : exit_code(status.error());
 }
 
+// What other tools call it.
+constexpr std::pair<std::string_view, const char*> kOtherWords[] = {
+    {"quantize", "oneshot"}, {"compress", "oneshot"},  {"prune", "oneshot"},  {"quant", "oneshot"},
+    {"perplexity", "eval"},  {"ppl", "eval"},          {"evaluate", "eval"},  {"run", "generate"},
+    {"chat", "generate"},    {"complete", "generate"}, {"info", "inspect"},   {"show", "inspect"},
+    {"check", "verify"},     {"validate", "verify"},   {"compare", "diff"},   {"schemes", "recipes"},
+    {"encode", "tokenize"},  {"version", "--version"}, {"summary", "report"},
+};
+
 Error unknown_verb(const std::string& word) {
+  for (const auto& [other, ours] : kOtherWords) {
+    if (word == other)
+      return usage_error(fmt::format("nibble has no verb \"{}\"", word),
+                         fmt::format("did you mean {}?", ours));
+  }
+  std::error_code status;
+  if (std::filesystem::exists(word, status)) {
+    return usage_error(fmt::format("{} is a file or folder, but the verb comes first", word),
+                       fmt::format("nibble oneshot {} ..., or nibble inspect {}", word, word));
+  }
   std::vector<std::string> names;
   for (const VerbEntry& entry : verbs()) names.push_back(entry.name);
   const std::string nearest = did_you_mean(word, names);
@@ -85,6 +108,7 @@ int run_program(std::vector<std::string> arguments, Settings& settings) {
     std::fputs(overview_help().c_str(), stderr);
     return static_cast<int>(ErrorCode::kUsage);
   }
+  if (arguments == std::vector<std::string>{"help", "--man"}) return print_and_leave(manual_page());
   if (arguments[0] == "help" && arguments.size() > 1) {
     arguments = {arguments[1], "--help"};
   } else if (arguments[0] == "help" || arguments[0] == "--help" || arguments[0] == "-h") {

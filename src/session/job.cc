@@ -275,6 +275,7 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
   TRY(lifecycle_->end(state_));
   TRY(lifecycle_->finalize(state_));
   report_.phases.emplace_back(phase, timer.lap());
+  report_.peak_memory_bytes = peak_resident_bytes();
 
   if (output) {
     context.events.phase("write");

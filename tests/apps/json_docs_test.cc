@@ -85,8 +85,19 @@ INSTANTIATE_TEST_SUITE_P(
         Run{"InspectSize", {"inspect", kStories, "--size-model", "nominal"}, {}},
         Run{"Verify", {"verify", kStories}, {"sha256"}},
         Run{"Diff", {"diff", kStories, source_path("tests/golden/models/llama")}, {}},
-        Run{"RecipesList", {"recipes"}, {}}, Run{"Doctor", {"doctor"}, {}}),
+        Run{"RecipesList", {"recipes"}, {}}, Run{"Doctor", {"doctor"}, {"caches"}}),
     [](const auto& entry) { return entry.param.name; });
+
+TEST(JsonDocs, NameEveryKeyOfReport) {
+  const Scratch scratch;
+  ASSERT_EQ(run_nibble({"oneshot", kStories, "--scheme", "W8A16", "-o", scratch / "out", "-q"}).code, 0);
+  Json document = *parse_json(run_nibble({"report", scratch / "out", "--json"}).out);
+  document.erase("totals");  // those of oneshot
+  std::set<std::string> keys;
+  collect_keys(document, keys);
+  for (const std::string& key : keys)
+    EXPECT_NE(section("report").find("`" + key + "`"), std::string::npos) << key;
+}
 
 TEST(JsonDocs, HaveASectionForEveryVerb) {
   for (const app::VerbEntry& entry : app::verbs()) EXPECT_NE(section(entry.name), "") << entry.name;

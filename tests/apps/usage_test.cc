@@ -38,6 +38,9 @@ INSTANTIATE_TEST_SUITE_P(
         UsageCase{"NoVerb", {}, {}, 2, "Usage: nibble VERB"},
         UsageCase{"UnknownVerb", {"doctr"}, {}, 2, "did you mean doctor?"},
         UsageCase{"UnknownVerbFarFromAll", {"xyzzyplugh"}, {}, 2, "the verbs are"},
+        UsageCase{"VerbOfOtherTools", {"quantize"}, {}, 2, "did you mean oneshot?"},
+        UsageCase{"ModelWithoutVerb", {"/tmp"}, {}, 2, "the verb comes first"},
+        UsageCase{"UnknownVerbOfHelp", {"help", "oneshit"}, {}, 2, "did you mean oneshot?"},
         UsageCase{"UnknownFlag", {"doctor", "--thread", "1"}, {}, 2, "did you mean --threads?"},
         UsageCase{"UnknownFlagWithValue", {"doctor", "--jsn=1"}, {}, 2, "no flag --jsn"},
         UsageCase{"ExtraArgument", {"doctor", "now"}, {}, 2, "\"now\""},
@@ -68,6 +71,69 @@ TEST(Usage, HelpOfEveryVerbStartsWithExamples) {
     EXPECT_LT(examples, outcome.out.find("Usage: nibble " + entry.name)) << entry.name;
     EXPECT_THAT(outcome.out, HasSubstr("--json")) << entry.name;
     EXPECT_EQ(run_nibble({"help", entry.name}).out, outcome.out);
+  }
+}
+
+// Words of the reference's arguments, with their underscores.
+TEST(Usage, UnderscoresInFlagsAreDashes) {
+  const Outcome outcome = run_nibble({"doctor", "--quick", "--cpu_level=portable", "--log_format", "json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("portable in use"));
+}
+
+TEST(Usage, QuietLeavesOnlyErrors) {
+  const std::string model = source_path("data/models/stories260K");
+  const std::string text = source_path("data/texts/stories.jsonl");
+  const Scratch scratch;
+  const std::string out = scratch / "out";
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"oneshot", model, "--scheme", "W8A16", "--group-size", "-1", "-o", out},
+           {"oneshot", model, "--scheme", "W8A16", "--group-size", "-1", "--dry-run"},
+           {"eval", model, "--text", text, "--context", "32", "--max-windows", "1"},
+           {"generate", model, "--prompt", "Once", "-n", "2"},
+           {"tokenize", model, "--text", "Once"},
+           {"inspect", model},
+           {"verify", out},
+           {"diff", model, model},
+           {"report", out},
+           {"recipes"},
+           {"doctor", "--quick"}}) {
+    std::vector<std::string> quiet = words;
+    quiet.emplace_back("--quiet");
+    const Outcome outcome = run_nibble(quiet);
+    EXPECT_EQ(outcome.code, 0) << words[0];
+    EXPECT_EQ(outcome.out + outcome.err, "") << words[0];
+    if (words[0] == "oneshot") continue;
+    quiet.emplace_back("--json");
+    EXPECT_TRUE(parse_json(run_nibble(quiet).out).ok()) << words[0];
+  }
+  const Outcome wrong = run_nibble({"verify", "/no/such/model", "--quiet"});
+  EXPECT_EQ(wrong.code, 66);
+  EXPECT_THAT(wrong.err, HasSubstr("/no/such/model"));
+}
+
+TEST(Usage, TheManualNamesEveryVerbAndFlag) {
+  const std::string page = run_nibble({"help", "--man"}).out;
+  EXPECT_TRUE(page.starts_with(".TH NIBBLE 1"));
+  for (const app::VerbEntry& entry : app::verbs()) {
+    EXPECT_THAT(page, HasSubstr(".SS \"nibble " + entry.name + " "));
+    app::Flags flags;
+    const std::unique_ptr<app::Verb> verb = entry.make();
+    verb->add_flags(flags);
+    for (const app::FlagSpec& spec : flags.specs()) {
+      EXPECT_FALSE(spec.help.empty()) << entry.name << " " << spec.names;
+      std::string name = spec.names.substr(spec.names.find_last_of(',') + 1);
+      for (std::size_t at = 0; (at = name.find('-', at)) != std::string::npos; at += 2) name.insert(at, "\\");
+      EXPECT_THAT(page, HasSubstr(name)) << entry.name;
+    }
+  }
+  // No line may be taken for a request that man(7) does not have.
+  std::istringstream lines(page);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(".")) {
+      EXPECT_THAT(line, testing::MatchesRegex("\\.(TH|SH|SS|TP|PP|nf|fi).*"));
+    }
+    EXPECT_FALSE(line.starts_with("'"));
   }
 }
 

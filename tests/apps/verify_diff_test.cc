@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// nibble verify and nibble diff, through the program.
+// What is said of a written model: nibble verify, diff and report, through the program.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -181,6 +181,32 @@ TEST_F(WrittenModel, DiffersFromItsSourceInTheQuantizedWeights) {
     EXPECT_EQ(tensor["kind"], "values");
     EXPECT_GT(tensor["relative_error"], 0.05);
     EXPECT_LT(tensor["relative_error"], 0.15);
+  }
+}
+
+TEST_F(WrittenModel, IsReported) {
+  const Json document = document_of(run_nibble({"report", out_, "--json", "--worst", "2"}));
+  const Json written = *read_json_file(out_ / "report.json");
+  ASSERT_EQ(document["kinds"].size(), 7u);
+  std::int64_t weights = 0;
+  for (const Json& kind : document["kinds"]) {
+    EXPECT_EQ(kind["modules"], 5);
+    EXPECT_GE(kind["worst_relative_error"], kind["relative_error"]);
+    weights += kind["weights"].get<std::int64_t>();
+  }
+  EXPECT_EQ(written["totals"]["weights"], weights);
+  ASSERT_EQ(document["worst"].size(), 2u);
+  double worst = 0;
+  for (const Json& row : written["modules"]) worst = std::max(worst, row["relative_error"].get<double>());
+  EXPECT_EQ(document["worst"][0]["relative_error"], worst);
+  EXPECT_THAT(run_nibble({"report", out_ / "report.json"}).out, HasSubstr("q_proj"));
+
+  EXPECT_EQ(run_nibble({"report", kStories}).code, 66);  // never compressed
+  EXPECT_EQ(run_nibble({"report", "/no/such/folder"}).code, 66);
+  for (const char* text : {"{}", "[]", "{\"modules\": [1]}", "{\"modules\": [{\"name\": 1}]}", "no json",
+                           "{\"modules\": [], \"totals\": 1}", "{\"modules\": [], \"warnings\": {}}"}) {
+    write_file(scratch_ / "report.json", text);
+    EXPECT_EQ(run_nibble({"report", scratch_ / "report.json"}).code, 65) << text;
   }
 }
 

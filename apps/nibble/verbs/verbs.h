@@ -14,6 +14,7 @@ VerbEntry inspect_verb();
 VerbEntry logits_verb();
 VerbEntry oneshot_verb();
 VerbEntry recipes_verb();
+VerbEntry report_verb();
 VerbEntry tokenize_verb();
 VerbEntry verify_verb();
 
