@@ -241,6 +241,7 @@ class TreeBuilder {
     module.expert = numbers.expert;
     module.stage = stage_of(node.role);
     module.transposed = config_.row->transposed && module.class_name == "Conv1D";
+    if (module.kind == ModuleKind::kNorm) module.norm_offset = static_cast<float>(config_.row->norm_offset);
     const Dims dims = dims_of(node.role, config_);
     module.rows = dims.rows;
     module.cols = dims.cols;

@@ -81,6 +81,7 @@ struct ModuleInfo {
                           // quantized linear the name its dense weight would have
   std::string bias;       // tensor name; empty without a bias
   bool transposed = false;  // stored [in, out] (GPT-2's Conv1D)
+  float norm_offset = 0;    // norms multiply by (norm_offset + weight)
   std::string tied_to;      // name of the module whose weight it shares (lm_head -> model.embed_tokens)
 };
 
@@ -90,6 +91,9 @@ struct ModelDescription {
   std::string no_split_module;  // "LlamaDecoderLayer": the default sequential target
   int num_blocks = 0;
   bool tied_embeddings = false;     // the head has no weight of its own
+  bool qkv_by_head = false;         // rows of a fused qkv are [head][q, k, v], not [q; k; v]
+  // A factor on an output of up passes through to the input of down: gated MLPs, or ReLU.
+  bool up_passes_factors = false;
   std::vector<ModuleInfo> modules;  // depth first, in the order of the reference model's named_modules()
   // Tensors that no module uses and that are not known leftovers (rotary tables, causal masks): another head,
   // a vision tower. Writers carry them over untouched.

@@ -85,11 +85,11 @@ Rows quantization_rows() {
   };
 }
 
-Rows sparsity_rows() {
+Rows sparsity_rows(int solve_iterations) {
   return {
       {.name = "sparsity",
-       .kinds = kFloatKind | kFloatListKind | kNullKind,
-       .help = "share of zeros, in all or per layer",
+       .kinds = kFloatKind | kFloatListKind | kMapKind | kNullKind,
+       .help = "share of zeros: of all, a list (one value a target), or a map from patterns (nibble only)",
        .required = true,
        .least = 0,
        .most = 1},
@@ -125,6 +125,19 @@ Rows sparsity_rows() {
        .initial = RecipeValue::List{},
        .help = "modules left alone",
        .normalise = list_of_texts},
+      {.name = "dlp_alpha",
+       .kinds = kFloatKind | kNullKind,
+       .help = "spread sparsity by the medians of layers (DLP): largest deviation from `sparsity`",
+       .least = 0,
+       .most = 1,
+       .use = FieldUse::kOwn},
+      {.name = "solve_iterations",
+       .kinds = kIntKind,
+       .initial = solve_iterations,
+       .help = "of least squares on the kept weights; 0: off",
+       .least = 0,
+       .most = 1000,
+       .use = FieldUse::kOwn},
       {.name = "sequential_targets",
        .kinds = kTextListKind | kNullKind,
        .help = "older name of targets",
@@ -288,6 +301,12 @@ Rows smooth_rows(const char* algorithm) {
        .initial = algorithm,
        .help = "formula of the scales",
        .allowed = {"smoothquant", "log_equalization"}},
+      {.name = "smoothing_statistic",
+       .kinds = kTextKind,
+       .initial = "range",
+       .help = "of channels: largest minus smallest value, or largest absolute value (the paper's)",
+       .allowed = {"range", "absmax"},
+       .use = FieldUse::kOwn},
   };
 }
 
@@ -349,6 +368,11 @@ Rows awq_rows() {
        .help = "weights take part in the scales",
        .allowed = {"both"}},
       {.name = "n_grid", .kinds = kIntKind, .initial = 20, .help = "points of the search", .least = 2},
+      {.name = "clip_search",
+       .kinds = kBoolKind,
+       .initial = false,
+       .help = "after scaling, narrower ranges where they lower the error of rounding",
+       .use = FieldUse::kOwn},
   };
 }
 
@@ -395,6 +419,20 @@ std::vector<ModifierRow> make_table() {
                           .kinds = kTextKind | kTextListKind,
                           .initial = "lm_head",
                           .help = "modules left alone"}};
+  const Rows wanda_tail{
+      {.name = "mask_swaps",
+       .kinds = kIntKind,
+       .initial = 100,
+       .help = "exchanges of kept and pruned weights per row that lower the exact error; 0: off",
+       .least = 0,
+       .most = 100000,
+       .use = FieldUse::kOwn},
+      {.name = "dampening_frac",
+       .kinds = kFloatKind | kNullKind,
+       .initial = 0.01,
+       .help = "share of the mean diagonal added to the Hessian",
+       .least = 0,
+       .use = FieldUse::kOwn}};
   const Rows sparsegpt_tail{{.name = "preserve_sparsity_mask",
                              .kinds = kBoolKind,
                              .initial = false,
@@ -402,7 +440,14 @@ std::vector<ModifierRow> make_table() {
                             {.name = "offload_hessians",
                              .kinds = kBoolKind,
                              .initial = false,
-                             .help = "no effect: memory follows the budget"}};
+                             .help = "no effect: memory follows the budget"},
+                            {.name = "mask_iterations",
+                             .kinds = kIntKind,
+                             .initial = 24,
+                             .help = "of the search for a better mask (ADMM); 0: the recursion's mask",
+                             .least = 0,
+                             .most = 1000,
+                             .use = FieldUse::kOwn}};
   return {
       {"QuantizationModifier", "round to nearest, with activations calibrated where they are static",
        quantization_rows() + common_rows(false), true, check_quantization},
@@ -424,9 +469,10 @@ std::vector<ModifierRow> make_table() {
        common_rows(false) + rotation_rows({"v", "u"}, {"v"}, "random-hadamard", lower_case) + quip_targets +
            rotation_tail() + quip_ignore + Rows{transform_config_row()}},
       {"SparseGPTModifier", "pruning with second-order statistics and weight update",
-       common_rows(true) + sparsity_rows() + hessian_rows() + sparsegpt_tail, false, check_owl},
-      {"WandaPruningModifier", "pruning by weight times input norm", common_rows(true) + sparsity_rows(),
-       false, check_owl},
+       common_rows(true) + sparsity_rows(12) + hessian_rows() + sparsegpt_tail + correction_rows(), false,
+       check_owl},
+      {"WandaPruningModifier", "pruning by weight times input norm",
+       common_rows(true) + sparsity_rows(0) + wanda_tail + correction_rows(), false, check_owl},
       {"MagnitudePruningModifier", "pruning by absolute value", common_rows(false) + magnitude_rows()},
       {"ConstantPruningModifier", "keeps zeros through later modifiers and training",
        common_rows(false) + text_targets},

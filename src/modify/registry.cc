@@ -2,9 +2,11 @@
 // Which classes of the table can run, and how to make them.
 #include <fmt/format.h>
 
+#include "modify/awq_modifier.h"
 #include "modify/gptq_modifier.h"
 #include "modify/modifier.h"
 #include "modify/quantization.h"
+#include "modify/smoothquant_modifier.h"
 
 namespace nibble {
 namespace {
@@ -17,6 +19,9 @@ struct RegistryRow {
 constexpr RegistryRow kRegistry[] = {
     {"QuantizationModifier", QuantizationModifier::make},
     {"GPTQModifier", GptqModifier::make},
+    {"AWQModifier", AwqModifier::make},
+    {"SmoothQuantModifier", SmoothQuantModifier::make},
+    {"LogarithmicEqualizationModifier", SmoothQuantModifier::make},
 };
 
 }  // namespace

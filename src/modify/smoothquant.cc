@@ -115,17 +115,18 @@ std::vector<float> smooth_weight_scales(std::span<const Matrix* const> weights, 
 }
 
 std::vector<float> smooth_scales(std::span<const float> activation, std::span<const float> weight,
-                                 double strength, SmoothAlgorithm algorithm) {
+                                 double strength, SmoothAlgorithm algorithm, DType dtype) {
+  const auto power = [&](float base, double exponent) {
+    return round_to(dtype, std::pow(base, static_cast<float>(exponent)));
+  };
   std::vector<float> scales(activation.size());
   for (std::size_t c = 0; c < scales.size(); ++c) {
-    const float a = activation[c];
-    float s = 0;
+    const float a = round_to(dtype, activation[c]);
+    float s = a;
     if (algorithm == SmoothAlgorithm::kLogEqualization) {
-      s = a / std::log2(2 + a);
+      s = round_to(dtype, a / round_to(dtype, std::log2(round_to(dtype, 2 + a))));
     } else if (weight[c] > 0) {
-      s = std::pow(a, static_cast<float>(strength)) / std::pow(weight[c], static_cast<float>(1 - strength));
-    } else {
-      s = a;
+      s = round_to(dtype, power(a, strength) / power(weight[c], 1 - strength));
     }
     scales[c] = std::max(s, kSmallestScale);
   }

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "base/dtype.h"
 #include "base/error.h"
 #include "base/tensor.h"
 #include "base/thread_pool.h"
@@ -29,9 +30,10 @@ std::vector<float> smooth_activation_scales(std::span<const float> min, std::spa
 std::vector<float> smooth_weight_scales(std::span<const Matrix* const> weights, SmoothStatistic statistic);
 
 // s = a^strength / w^(1 - strength), or a / log2(2 + a); at least 1e-5. The columns of the balance layers are
-// multiplied by s, what feeds them is divided by it (smooth_fold.h).
+// multiplied by s, what feeds them is divided by it (smooth_fold.h). Every operation is rounded to `dtype`:
+// the reference computes in the model's.
 std::vector<float> smooth_scales(std::span<const float> activation, std::span<const float> weight,
-                                 double strength, SmoothAlgorithm algorithm);
+                                 double strength, SmoothAlgorithm algorithm, DType dtype = DType::kF32);
 
 struct StrengthChoice {
   double strength = 0;

@@ -21,11 +21,13 @@ double zero_share(const Matrix& weight) {
   return static_cast<double>(zeros) / static_cast<double>(weight.rows() * weight.cols());
 }
 
-Status check_request(const Matrix& weight, const Hessian& hessian, const SparseGptOptions& options) {
+// `allowed` is empty where nothing has to stay pruned.
+Status check_request(const Matrix& weight, const Hessian& hessian, const Matrix& allowed,
+                     const SparseGptOptions& options) {
   TRY(solver::check_layer(weight, hessian.values));
   TRY(check_pattern(options.pattern, weight.cols()));
-  if (!options.preserve_sparsity_mask || options.pattern.is_structured()) return {};
-  const double zeros = zero_share(weight);
+  if (allowed.empty() || options.pattern.is_structured()) return {};
+  const double zeros = zero_share(allowed);
   if (zeros <= options.pattern.sparsity) return {};
   return usage_error(fmt::format("{:.2f} % of the weights are zero already, the target is {:.2f} %",
                                  100 * zeros, 100 * options.pattern.sparsity),
@@ -54,12 +56,12 @@ Result<solver::SparseLayer> find_mask(ThreadPool& pool, const Matrix& weight, co
 
 Result<SparsityResult> sparsegpt_reference(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
                                            const SparseGptOptions& options) {
-  TRY(check_request(weight, hessian, options));
+  const Matrix allowed = options.preserve_sparsity_mask ? nonzero_mask(weight) : Matrix();
+  TRY(check_request(weight, hessian, allowed, options));
   const Matrix metric = solver::without_dead(hessian.values, hessian.reference_scale(), 1.0);
   TRY_ASSIGN(
       const solver::InverseFactor factor,
       solver::inverse_factor(pool, metric, solver::natural_order(weight.cols()), options.dampening_frac));
-  const Matrix allowed = options.preserve_sparsity_mask ? nonzero_mask(weight) : Matrix();
   solver::PruneSweepResult swept = solver::prune_sweep(pool,
                                                        {.u = &factor.u,
                                                         .pattern = options.pattern,
@@ -75,13 +77,15 @@ Result<SparsityResult> sparsegpt_reference(ThreadPool& pool, const Matrix& weigh
 
 Result<SparsityResult> prune(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
                              const PruneOptions& options) {
-  TRY(check_request(weight, hessian, options));
+  const Matrix allowed = options.allowed                  ? *options.allowed
+                         : options.preserve_sparsity_mask ? nonzero_mask(weight)
+                                                          : Matrix();
+  TRY(check_request(weight, hessian, allowed, options));
   const Matrix plain = solver::without_dead(hessian.values, 1.0, 0.0);
   Matrix metric = plain;
   const double lambda = solver::damping_lambda(plain, options.dampening_frac);
   for (std::int64_t c = 0; c < metric.rows(); ++c) metric.at(c, c) += static_cast<float>(lambda);
   const Matrix target = solver::zero_dead_columns(weight, hessian.values);
-  const Matrix allowed = options.preserve_sparsity_mask ? nonzero_mask(weight) : Matrix();
   SparsityResult result;
   if (options.mask != nullptr) {
     result.weight = target;

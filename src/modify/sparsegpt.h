@@ -39,6 +39,9 @@ struct PruneOptions : SparseGptOptions {
   int solve_iterations = 12;  // of least squares on the kept weights; 0: the recursion's (or ADMM's) weights
   // A mask chosen beforehand (1 kept): only the weights are solved for.
   const Matrix* mask = nullptr;
+  // Weights with 0 stay pruned; where the target was shifted, they are not zero in it. Null with
+  // preserve_sparsity_mask: those that are zero in `weight`.
+  const Matrix* allowed = nullptr;
 };
 
 // Our own. `weight` may be a shifted target (target_shift.h), `hessian` may be centred. The number of zeros

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "modify/smoothquant_modifier.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "modify/module_pattern.h"
+#include "modify/work_values.h"
+
+namespace nibble {
+namespace {
+
+// The channels of the smooth layer that the balance layers read: the last of a fused one.
+std::span<const float> last_of(const std::vector<float>& values, std::int64_t count) {
+  return std::span(values).last(static_cast<std::size_t>(count));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Modifier>> SmoothQuantModifier::make(const ModifierConfig& config) {
+  return std::unique_ptr<Modifier>(std::make_unique<SmoothQuantModifier>(config));
+}
+
+Result<SmoothMappings> SmoothQuantModifier::resolve(const ModelState& state) const {
+  const RecipeValue& given = config().arguments.at("mappings");
+  if (given.is_null()) return role_mappings(state.model, MappingFamily::kNorms, state.rules.strict);
+  std::vector<MappingPatterns> patterns;
+  for (const RecipeValue& item : *given.if_list()) {
+    const RecipeValue::List& pair = *item.if_list();
+    patterns.push_back({pair[1].texts()[0], pair[0].texts()});
+  }
+  return pattern_mappings(state.model, patterns);
+}
+
+Status SmoothQuantModifier::drop_ignored(const ModelDescription& model) {
+  std::vector<ModuleTarget> ignored;
+  for (const std::string& text : config().arguments.texts("ignore")) {
+    TRY_ASSIGN(ModuleTarget target, ModuleTarget::parse(text));
+    ignored.push_back(std::move(target));
+  }
+  const auto is_ignored = [&](std::size_t m) {
+    return std::ranges::any_of(ignored,
+                               [&](const ModuleTarget& target) { return matches(target, model.modules[m]); });
+  };
+  std::erase_if(mappings_, [&](const SmoothMapping& mapping) {
+    return is_ignored(mapping.smooth) && std::ranges::all_of(mapping.balance, is_ignored);
+  });
+  return {};
+}
+
+Status SmoothQuantModifier::initialize(ModelState& state) {
+  model_ = &state.model;
+  is_strict_ = state.rules.strict;
+  TRY_ASSIGN(SmoothMappings resolved, resolve(state));
+  for (std::string& note : resolved.notes)
+    state.matches.warnings.push_back(fmt::format("{}: {}", class_name(), note));
+  mappings_ = std::move(resolved.mappings);
+  TRY(drop_ignored(state.model));
+  if (!mappings_.empty()) return {};
+  return usage_error(
+      fmt::format("{} finds no norm that it could smooth in {}", class_name(), state.model.architecture),
+      "give mappings, or check ignore");
+}
+
+unsigned SmoothQuantModifier::needs(const ModelState& state, const ModuleInfo& module) const {
+  const auto index = static_cast<std::size_t>(&module - state.model.modules.data());
+  const bool is_smooth =
+      std::ranges::any_of(mappings_, [&](const SmoothMapping& mapping) { return mapping.smooth == index; });
+  return is_smooth ? kOutputColumnRange : kNoStatistic;
+}
+
+Result<LayerReport> SmoothQuantModifier::smooth(const SmoothWork& work) const {
+  const Arguments& arguments = config().arguments;
+  const ModuleStatistics& seen = *work.smooth->statistics;
+  const auto statistic =
+      arguments.text("smoothing_statistic") == "absmax" ? SmoothStatistic::kAbsMax : SmoothStatistic::kRange;
+  const auto algorithm = arguments.text("algorithm") == "log_equalization" ? SmoothAlgorithm::kLogEqualization
+                                                                           : SmoothAlgorithm::kSmoothQuant;
+  const std::int64_t channels = work.balance[0]->weight.dim(1);
+  const std::vector<float> activation = smooth_activation_scales(
+      last_of(seen.output_column_min, channels), last_of(seen.output_column_max, channels), statistic);
+  std::vector<Matrix> weights;
+  for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(*balance));
+  std::vector<const Matrix*> pointers;
+  for (const Matrix& weight : weights) pointers.push_back(&weight);
+  const double strength = arguments.number("smoothing_strength");
+  const DType dtype = is_strict_ ? work.smooth->weight.dtype() : DType::kF32;
+  const std::vector<float> scales =
+      smooth_scales(activation, smooth_weight_scales(pointers, statistic), strength, algorithm, dtype);
+  TRY(fold_scales(scales, work));
+  LayerReport report = layer_report(*work.smooth, class_name(), 1, 0);
+  const auto [low, high] = std::ranges::minmax(scales);
+  report.notes.push_back(fmt::format("scales {:.3g} to {:.3g}", low, high));
+  return report;
+}
+
+Result<std::vector<LayerReport>> SmoothQuantModifier::on_sequential_epoch_end(UnitWork& unit, Context&) {
+  std::vector<LayerReport> reports;
+  for (const SmoothMapping& mapping : mappings_) {
+    const auto start = std::chrono::steady_clock::now();
+    TRY_ASSIGN(const SmoothWork work, find_smooth_work(*model_, mapping, unit));
+    if (!work) continue;
+    const ModuleStatistics* seen = work.smooth->statistics;
+    if (!seen || seen->output_column_min.empty()) continue;  // experts that no token reached
+    auto report = smooth(work);
+    if (!report.ok()) return std::move(report).at(work.smooth->module->name).error();
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    report->seconds = elapsed.count();
+    reports.push_back(std::move(report).value());
+  }
+  return reports;
+}
+
+}  // namespace nibble

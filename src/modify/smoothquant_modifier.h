@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// SmoothQuantModifier and LogarithmicEqualizationModifier: outliers of activations moved into the weights
+// that read them (llm-compressor modifiers/transform/smoothquant/base.py). Gemma 2 and 3: where the
+// reference's table names the norm behind attention for the MLP, we take the one before the MLP, the only one
+// that can be folded.
+#pragma once
+
+#include "modify/modifier.h"
+#include "modify/smooth_mapping.h"
+#include "modify/smoothquant.h"
+
+namespace nibble {
+
+class SmoothQuantModifier final : public Modifier {
+ public:
+  using Modifier::Modifier;
+  static Result<std::unique_ptr<Modifier>> make(const ModifierConfig& config);
+
+  Status initialize(ModelState& state) override;
+  unsigned needs(const ModelState& state, const ModuleInfo& module) const override;
+  Grain grain(const ModelState&) const override { return Grain::kBlock; }
+  Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
+
+ private:
+  Result<SmoothMappings> resolve(const ModelState& state) const;
+  // Mappings all of whose layers are ignored are left out.
+  Status drop_ignored(const ModelDescription& model);
+  Result<LayerReport> smooth(const SmoothWork& work) const;
+
+  const ModelDescription* model_ = nullptr;
+  std::vector<SmoothMapping> mappings_;
+  bool is_strict_ = false;
+};
+
+}  // namespace nibble
