@@ -90,8 +90,8 @@ struct ModelDescription {
   std::string architecture;     // "LlamaForCausalLM"
   std::string no_split_module;  // "LlamaDecoderLayer": the default sequential target
   int num_blocks = 0;
-  bool tied_embeddings = false;     // the head has no weight of its own
-  bool qkv_by_head = false;         // rows of a fused qkv are [head][q, k, v], not [q; k; v]
+  bool tied_embeddings = false;  // the head has no weight of its own
+  bool qkv_by_head = false;      // rows of a fused qkv are [head][q, k, v], not [q; k; v]
   // A factor on an output of up passes through to the input of down: gated MLPs, or ReLU.
   bool up_passes_factors = false;
   std::vector<ModuleInfo> modules;  // depth first, in the order of the reference model's named_modules()

@@ -13,11 +13,11 @@ namespace {
 using testing::add_block;
 using testing::behind_norm;
 using testing::Block;
-using testing::expect_near;
-using testing::UnitBuilder;
 using ::testing::ElementsAre;
+using testing::expect_near;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
+using testing::UnitBuilder;
 using ::testing::UnorderedElementsAre;
 using enum ModuleRole;
 
