@@ -67,6 +67,34 @@ constexpr std::array kNever{
              "every run has a session of its own"},
 };
 
+bool has_experts(const ModelDescription& model) {
+  return std::any_of(model.modules.begin(), model.modules.end(),
+                     [](const ModuleInfo& module) { return module.expert >= 0; });
+}
+
+struct DataRow {
+  Row row;
+  std::string_view reason;
+  bool (*applies)(const Options& options, const ModelDescription& model);
+};
+constexpr auto kAlways = [](const Options&, const ModelDescription&) { return true; };
+constexpr std::array kWithData{
+    DataRow{row<&Options::dataset_config_name>("dataset_config_name"),
+            "the data set is a file or a folder, which has no configurations", kAlways},
+    DataRow{row<&Options::sequential_offload_device>("sequential_offload_device"),
+            "activations wait in memory", kAlways},
+    DataRow{row<&Options::sequential_prefetch>("sequential_prefetch"),
+            "weights are mapped, and the system reads ahead by itself", kAlways},
+    DataRow{row<&Options::quantization_aware_calibration>("quantization_aware_calibration"),
+            "propagate_error decides which weights the passes use", kAlways},
+    DataRow{row<&Options::pad_to_max_length>("pad_to_max_length"), "padding never enters a statistic",
+            kAlways},
+    DataRow{row<&Options::data_collator>("data_collator"), "with batch_size 1 no sample is cut or padded",
+            [](const Options& options, const ModelDescription&) { return options.batch_size == 1; }},
+    DataRow{row<&Options::moe_calibrate_all_experts>("moe_calibrate_all_experts"), "the model has no experts",
+            [](const Options&, const ModelDescription& model) { return !has_experts(model); }},
+};
+
 template <std::size_t N>
 std::vector<std::string_view> given(const std::array<Row, N>& rows, const Options& options) {
   const Options usual;
@@ -111,6 +139,10 @@ std::vector<std::string> options_without_effect(const Options& options, const Mo
     }
   }
   const Options usual;
+  for (const DataRow& entry : kWithData) {
+    if (needs_data && entry.row.given(options, usual) && entry.applies(options, model))
+      notes.push_back(fmt::format("{} has no effect: {}", entry.row.name, entry.reason));
+  }
   for (const NeverRow& never : kNever) {
     if (never.row.given(options, usual))
       notes.push_back(fmt::format("{} has no effect: {}", never.row.name, never.reason));

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "session/walk_plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 
+#include "base/suggest.h"
 #include "model/block.h"
 #include "modify/module_pattern.h"
 
@@ -28,14 +31,31 @@ unsigned all_needs(const Modifier& modifier, const ModelState& state) {
   return needs;
 }
 
+Error unknown_target(const std::string& target, const ModelDescription& model) {
+  std::vector<std::string> names;
+  for (const ModuleInfo& module : model.modules) {
+    names.push_back(module.name);
+    if (std::find(names.begin(), names.end(), module.class_name) == names.end())
+      names.push_back(module.class_name);
+  }
+  std::string hint = did_you_mean(target, names);
+  if (hint.empty()) hint = "`nibble inspect MODEL --tree` lists the modules and their classes";
+  return usage_error(fmt::format("sequential_targets: \"{}\" matches no module of this model", target),
+                     std::move(hint));
+}
+
 // A cut after every stage that holds a target. Blocks always end a segment.
 Result<Segments> segments_of_targets(const std::vector<std::string>& targets, const ModelState& state) {
   std::set<int> last_stages{Block::kStages - 1};
   for (const std::string& target : targets) {
     TRY_ASSIGN(const ModuleTarget pattern, ModuleTarget::parse(target));
+    bool matched = false;
     for (const ModuleInfo& module : state.model.modules) {
-      if (module.stage >= 0 && matches(pattern, module)) last_stages.insert(module.stage);
+      if (!matches(pattern, module)) continue;
+      matched = true;
+      if (module.stage >= 0) last_stages.insert(module.stage);
     }
+    if (!matched) return unknown_target(target, state.model);
   }
   Segments segments(1);
   for (int stage = 0; stage < Block::kStages; ++stage) {

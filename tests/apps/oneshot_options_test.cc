@@ -19,12 +19,22 @@ using testing::HasSubstr;
 const std::string kStories = source_path("data/models/stories260K");
 const std::string kLlama = source_path("tests/golden/models/llama");
 
+const std::vector<std::string> kCalibrated{"--method",
+                                           "gptq",
+                                           "--dataset",
+                                           source_path("data/texts/stories.jsonl"),
+                                           "--num-calibration-samples",
+                                           "6",
+                                           "--max-seq-length",
+                                           "48"};
+
 // Everything a run leaves behind, without what differs from run to run.
-std::string trace_of(const std::vector<std::string>& extra) {
+std::string trace_of(const std::vector<std::string>& extra, bool calibrated = false) {
   const Scratch scratch;
   const fs::path out = scratch / "out";
   std::vector<std::string> words{"oneshot", kStories, "--scheme", "W4A16",     "--group-size",
                                  "32",      "--json", "-o",       out.string()};
+  if (calibrated) words.insert(words.end(), kCalibrated.begin(), kCalibrated.end());
   words.insert(words.end(), extra.begin(), extra.end());
   const Outcome outcome = run_nibble(words);
   std::string trace = std::to_string(outcome.code) + outcome.err;
@@ -70,6 +80,8 @@ const std::map<std::string, std::string> kValues{
     {"--config-name", kLlama},
     {"--memory-budget", "1KB"},
     {"--group-size", "16"},
+    {"--splits", "train[:3]"},
+    {"--dataset-path", source_path("data/texts")},
 };
 
 std::vector<std::string> words_for(const app::FlagSpec& spec) {
@@ -99,6 +111,23 @@ TEST(OneshotOptions, EveryFlagHasAnEffectOrAMessage) {
     ++tried;
   }
   EXPECT_GT(tried, 45u);
+}
+
+TEST(OneshotOptions, EveryFlagOfCalibrationHasAnEffectOrAMessage) {
+  app::Flags flags;
+  const std::unique_ptr<app::Verb> verb = app::find_verb("oneshot")->make();
+  verb->add_flags(flags);
+  const std::string usual = trace_of({}, true);
+  ASSERT_EQ(usual, trace_of({}, true)) << "two equal runs leave different traces";
+  std::size_t tried = 0;
+  for (const app::FlagSpec& spec : flags.specs()) {
+    if (!spec.group.starts_with("Calibration") && spec.names != "--seed") continue;
+    const std::vector<std::string> words = words_for(spec);
+    EXPECT_NE(trace_of(words, true), usual)
+        << testing::PrintToString(words) << " does nothing and says nothing";
+    ++tried;
+  }
+  EXPECT_GT(tried, 20u);
 }
 
 // A cache with two snapshots of one model.

@@ -41,10 +41,10 @@ void add_data_flags(Flags& flags, Options& o) {
   flags.group("Calibration data");
   flags.value("-d,--dataset", "DATA", o.dataset,
               "text, JSON lines, CSV (each also .zst), a folder, or .safetensors with input_ids");
-  flags.value("--dataset-path", "PATH", o.dataset_path, "path of a data set whose kind --dataset names");
+  flags.value("--dataset-path", "PATH", o.dataset_path, "the data, where --dataset names a kind of data set");
   flags.value("--dataset-config-name", "NAME", o.dataset_config_name,
-              "configuration of a registered data set");
-  flags.value("--splits", "NAME", o.splits, "split of a data set");
+              "no effect: data sets are files or folders");
+  flags.value("--splits", "NAME", o.splits, "part of the data: train, or a slice such as train[:512]");
   flags.value("--text-column", "NAME", o.text_column, "column that holds the text");
   flags.value("--num-calibration-samples", "N", o.num_calibration_samples, "samples", 1);
   flags.value("--max-seq-length", "N", o.max_seq_length, "tokens of a sample at most", 1);
@@ -54,11 +54,11 @@ void add_data_flags(Flags& flags, Options& o) {
   flags.toggle("--shuffle-calibration-samples", o.shuffle_calibration_samples,
                "in an order that --seed decides", true);
   flags.toggle("--concatenate-data", o.concatenate_data, "join texts and cut them into full samples", true);
-  flags.toggle("--pad-to-max-length", o.pad_to_max_length, "pad samples; padding never enters a statistic",
+  flags.toggle("--pad-to-max-length", o.pad_to_max_length, "no effect: padding never enters a statistic",
                true);
-  flags.value("--preprocessing", "NAME", o.preprocessing, "preparation of a registered data set");
+  flags.value("--preprocessing", "NAME", o.preprocessing, "refused: prepare the texts in the file");
   flags.toggle("--streaming", o.streaming, "read a large data set as it is needed", true);
-  flags.toggle("--use-loss-mask", o.use_loss_mask, "statistics of the model's own turns only", true);
+  flags.toggle("--use-loss-mask", o.use_loss_mask, "refused when on: all tokens but padding count", true);
 }
 
 void add_calibration_flags(Flags& flags, Options& o) {
@@ -69,11 +69,11 @@ void add_calibration_flags(Flags& flags, Options& o) {
   flags.value("--sequential-targets-per-subgraph", "N", o.sequential_targets_per_subgraph,
               "targets in one step", 1);
   flags.choice("--sequential-offload-device", o.sequential_offload_device, {"ram", "cpu", "disk"},
-               "where activations wait");
-  flags.toggle("--sequential-prefetch", o.sequential_prefetch, "read ahead", true);
+               "no effect: activations wait in memory");
+  flags.toggle("--sequential-prefetch", o.sequential_prefetch, "no effect: weights are mapped", true);
   flags.toggle("--propagate-error", o.propagate_error, "later layers see the changed earlier ones", true);
   flags.toggle("--quantization-aware-calibration", o.quantization_aware_calibration,
-               "forward passes use already quantized weights", true);
+               "no effect: --propagate-error decides", true);
   flags.toggle("--moe-calibrate-all-experts", o.moe_calibrate_all_experts, "every expert sees every token",
                true);
 }
