@@ -256,6 +256,10 @@ Result<Flags::Outcome> Flags::parse(const std::string& verb, const std::vector<s
     return Outcome{.help_wanted = true};
   } catch (const CLI::ParseError& e) {
     error = usage_error(e.what(), fmt::format("nibble {} --help shows how", verb));
+    for (const FlagSpec& spec : state_->specs) {
+      if (spec.positional && spec.required && std::string(e.what()).starts_with(spec.names + " is required"))
+        error->what = fmt::format("the argument {} is missing: {}", spec.names, spec.help);
+    }
   }
   if (state_->wrong_value) return *state_->wrong_value;
   // An unknown flag explains most other complaints, so it goes first.

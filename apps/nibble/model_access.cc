@@ -8,6 +8,7 @@
 #include "base/memory_budget.h"
 #include "session/load_tokenizer.h"
 #include "text/dataset.h"
+#include "text/tokenizer/unicode.h"
 
 namespace nibble::app {
 namespace {
@@ -75,24 +76,31 @@ bool holds_token_ids(const std::string& text) {
   return fs::path(text).extension() == ".safetensors";
 }
 
-Result<std::vector<TokenId>> read_text_ids(Program& program, const std::string& text,
+Result<std::vector<TokenId>> read_text_ids(Program& program, const std::string& path,
                                            const Tokenizer* tokenizer) {
-  if (holds_token_ids(text)) {
-    TRY_ASSIGN(const std::unique_ptr<Checkpoint> file, open_checkpoint(program, text));
-    TRY_ASSIGN(IdTable table, read_id_tensor(*file, "input_ids").at(fmt::format("file {}", text)));
+  if (holds_token_ids(path)) {
+    TRY_ASSIGN(const std::unique_ptr<Checkpoint> file, open_checkpoint(program, path));
+    TRY_ASSIGN(IdTable table, read_id_tensor(*file, "input_ids").at(fmt::format("file {}", path)));
     return std::move(table.ids);
   }
   TRY_ASSIGN(const DatasetOptions options, dataset_options(*tokenizer));
-  TRY_ASSIGN(const std::vector<Document> documents, read_documents(text, options));
+  TRY_ASSIGN(const std::vector<Document> documents, read_documents(path, options));
   std::vector<TokenId> ids;
   std::string joined;
+  std::size_t not_utf8 = 0;
   for (const Document& document : documents) {
+    if (!document.ids && !text::is_valid_utf8(document.text)) ++not_utf8;
     if (document.ids || document.has_special_tokens) {
       const std::vector<TokenId> own = document_ids(*tokenizer, document);
       ids.insert(ids.end(), own.begin(), own.end());
     } else {
       joined += (joined.empty() ? "" : "\n\n") + document.text;
     }
+  }
+  if (not_utf8 > 0) {
+    program.context().events.warning(fmt::format(
+        "{} of {} texts of {} are not UTF-8: wrong bytes are read as U+FFFD, and figures mean less", not_utf8,
+        documents.size(), path));
   }
   if (!joined.empty()) {
     const std::vector<TokenId> own = tokenizer->encode(joined, true);

@@ -29,6 +29,9 @@ const StopToken& stop_on_signals() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  // A file beyond `ulimit -f` is an error of the write, with a message, not the end of the process.
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGXFSZ, &action, nullptr);
   return token;
 }
 

@@ -11,12 +11,36 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 
 namespace nibble {
 namespace {
 
+struct Remedy {
+  int reason;
+  std::string_view hint;
+};
+constexpr Remedy kRemedies[] = {
+    {EACCES, "its permissions forbid it: change them, or choose another place"},
+    {EPERM, "its permissions forbid it: change them, or choose another place"},
+    {EROFS, "the file system is read-only: choose another place"},
+    {ENOENT, "is the path right? A folder in it may not exist"},
+    {ENOTDIR, "a part of the path is a file, not a folder"},
+    {ENOSPC, "the disk is full: free some space, or choose another place"},
+    {EDQUOT, "your share of the disk is used up: free some space, or choose another place"},
+    {EFBIG, "files may not grow that far here: see ulimit -f, or a smaller max_shard_size"},
+    {EMFILE, "too many files are open: see ulimit -n"},
+};
+
 Error system_error(ErrorCode code, std::string_view action, const std::filesystem::path& path) {
-  return {code, fmt::format("cannot {} {}: {}", action, path.string(), std::strerror(errno)), {}, {}};
+  const int reason = errno;
+  const auto* known = std::find_if(std::begin(kRemedies), std::end(kRemedies),
+                                   [reason](const Remedy& remedy) { return remedy.reason == reason; });
+  const std::string_view hint = known == std::end(kRemedies) ? std::string_view() : known->hint;
+  return {code,
+          fmt::format("cannot {} {}: {}", action, path.string(), std::strerror(reason)),
+          {},
+          std::string(hint)};
 }
 
 Status write_all(int descriptor, std::span<const std::byte> bytes, std::int64_t offset,

@@ -161,8 +161,11 @@ Error no_weights(const fs::path& folder) {
     return bad_data("the folder holds TensorFlow or Flax weights only",
                     "convert them with transformers (from_tf=True or from_flax=True) and save_pretrained");
   }
+  std::error_code status;
   return no_input(fmt::format("the folder has no weights: expected {}, {} or a .gguf file", kSingleFileName,
-                              kIndexFileName));
+                              kIndexFileName),
+                  fs::is_empty(folder, status) ? "the folder is empty: was the download stopped?"
+                                               : "give the folder that holds the weights of the model");
 }
 
 Status add_shards(SafetensorsCheckpoint& checkpoint, const fs::path& folder) {

@@ -34,13 +34,27 @@ Result<std::unique_ptr<Checkpoint>> open_folder(const fs::path& folder) {
                      "name one of them: " + join_or(files));
 }
 
+// A name beside the missing one that is much like it.
+std::string nearest_beside(const fs::path& missing) {
+  std::vector<std::string> names;
+  const fs::path folder = missing.has_parent_path() ? missing.parent_path() : fs::path(".");
+  std::error_code status;
+  for (fs::directory_iterator it(folder, status), end; !status && it != end; it.increment(status))
+    names.push_back((missing.parent_path() / it->path().filename()).string());
+  return did_you_mean(missing.string(), names);
+}
+
 Result<std::unique_ptr<Checkpoint>> open_path(const fs::path& path) {
   std::error_code status;
   if (fs::is_directory(path, status)) return open_folder(path);
   if (path.extension() == ".safetensors") return open_safetensors_file(path);
   if (path.extension() == ".gguf") return open_gguf(path);
+  const fs::path folder = path.parent_path();
   return bad_data(
-      fmt::format("{} is no model: expected a folder, a .safetensors or a .gguf file", path.string()));
+      fmt::format("{} is no model: expected a folder, a .safetensors or a .gguf file", path.string()),
+      fs::exists(folder / "config.json", status)
+          ? fmt::format("give the folder that holds the weights: {}", folder.string())
+          : "give the folder that holds config.json and the weights");
 }
 
 }  // namespace
@@ -50,9 +64,12 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::string& model, c
   if (model.empty()) return usage_error("the name of the model is empty");
   if (fs::exists(model, status)) return open_path(model);
   if (!is_hub_id(model)) {
+    const std::string nearest = nearest_beside(model);
     return no_input(
         fmt::format("{} does not exist", model),
-        "a model is a folder, a .gguf or .safetensors file, or org/name in the Hugging Face cache");
+        nearest.empty()
+            ? "a model is a folder, a .gguf or .safetensors file, or org/name in the Hugging Face cache"
+            : nearest);
   }
   TRY_ASSIGN(const fs::path snapshot, find_in_hub_cache(options.hub_cache, model));
   return open_path(snapshot);

@@ -66,6 +66,11 @@ Status check_replaceable(const fs::path& folder) {
 
 Status check_existing_output(const fs::path& folder, const OutputDirectory::Options& options) {
   if (!stands(folder) || is_empty_folder(folder)) return {};
+  std::error_code status;
+  if (!fs::is_directory(folder, status)) {
+    return cannot_create(fmt::format("the output {} is a file, not a folder", folder.string()),
+                         "choose another output folder");
+  }
   if (options.overwrite) return check_replaceable(folder);
   return cannot_create(fmt::format("the output {} exists already", folder.string()),
                        "choose another folder or allow it to be replaced (overwrite)");
@@ -163,7 +168,9 @@ Status OutputDirectory::check(const fs::path& final_path, const Options& options
   std::error_code status;
   while (!fs::exists(parent, status) && parent.has_relative_path()) parent = parent.parent_path();
   if (::access(parent.c_str(), W_OK | X_OK) == 0 && fs::is_directory(parent, status)) return {};
-  return cannot_create(fmt::format("cannot write into the folder {}", parent.string()));
+  return cannot_create(fmt::format("cannot write into the folder {}", parent.string()),
+                       fs::is_directory(parent, status) ? "you have no permission there: choose another place"
+                                                        : "it is no folder: choose another place");
 }
 
 Result<OutputDirectory> OutputDirectory::create(const fs::path& final_path, const Options& options) {
@@ -230,6 +237,12 @@ Status OutputDirectory::remove_file(std::string_view name) {
   if (status)
     return cannot_create(fmt::format("cannot remove {}: {}", (partial_ / name).string(), status.message()));
   return {};
+}
+
+void OutputDirectory::discard() {
+  // Without the marker it is no partial folder any more: commit() has swapped it for the old output.
+  std::error_code status;
+  if (stands(partial_ / kMarker)) fs::remove_all(partial_, status);
 }
 
 Status OutputDirectory::commit() {

@@ -42,6 +42,8 @@ class OutputDirectory {
                                                    const std::vector<std::string>& except);
   // Removes a file that only a resumed run needs (the ledger).
   Status remove_file(std::string_view name);
+  // Removes the partial folder of a run that failed and left nothing to resume.
+  void discard();
   // All files must be synced already. The folder is at final_path() when this returns.
   Status commit();
 

@@ -259,7 +259,11 @@ Result<RunReport> Job::run(Context& context) {
   }
   TRY_ASSIGN(OutputDirectory output,
              OutputDirectory::create(options_.output_dir, directory_options(options_, *checkpoint_)));
-  return run_phases(&output, context);
+  Result<RunReport> report = run_phases(&output, context);
+  // A folder that is being resumed is worth more than this attempt.
+  const bool keeps = options_.resume || (!report.ok() && report.error().code == ErrorCode::kResumable);
+  if (!report.ok() && !keeps) output.discard();
+  return report;
 }
 
 Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {

@@ -44,7 +44,7 @@ class Reader {
   Result<Recipe> read(RecipeValue tree) {
     if (!tree.if_map()) {
       return usage_error(fmt::format("a recipe is a map of stages, not {}", tree.describe()),
-                         "if this was meant as a file name: there is no such file");
+                         "such as: quant_stage: {quant_modifiers: {QuantizationModifier: {scheme: W4A16}}}");
     }
     TRY(apply_variables(tree, options_, recipe_.args));
     for (const auto& [key, value] : *tree.if_map()) TRY(read_top(key, value));
@@ -206,8 +206,13 @@ Result<Recipe> load_recipe(const std::string& recipe, const RecipeOptions& optio
   const std::filesystem::path path = one_line ? std::filesystem::path(recipe) : std::filesystem::path();
   std::error_code ignored;
   if (!one_line || !std::filesystem::is_regular_file(path, ignored)) {
-    if (one_line && syntax_of(lower_extension(path))) {
-      return no_input(fmt::format("there is no recipe file {}", recipe));
+    if (one_line && std::filesystem::is_directory(path, ignored)) {
+      return usage_error(fmt::format("the recipe {} is a folder", recipe), "name the file in it");
+    }
+    const bool looks_like_text = recipe.find_first_of(":{ ") != std::string::npos;
+    if (one_line && (syntax_of(lower_extension(path)) || !looks_like_text)) {
+      return no_input(fmt::format("there is no recipe file {}", recipe),
+                      "give a .yaml, .json or .md file, or the text of a recipe");
     }
     return parse_recipe(recipe, RecipeSyntax::kAny, options).at("recipe text");
   }

@@ -28,6 +28,11 @@ class TextFile final : public DocumentReader {
     TRY_ASSIGN(std::string text, read_all(*source_, kMaxTextFile));
     source_.reset();
     if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+    constexpr std::size_t kLookedAt = 8192;
+    if (std::string_view(text).substr(0, kLookedAt).find('\0') != std::string_view::npos) {
+      return bad_data("it holds NUL bytes: it is no text, or one in UTF-16",
+                      "give UTF-8; `iconv -f UTF-16 -t UTF-8` converts");
+    }
     return std::optional<Document>({.text = std::move(text), .whole_file = true});
   }
 

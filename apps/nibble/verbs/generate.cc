@@ -119,7 +119,7 @@ class Generate final : public Verb {
 
 VerbEntry generate_verb() {
   return {.name = "generate",
-          .usage = "MODEL --prompt TEXT [flags]",
+          .usage = "MODEL [--prompt TEXT] [flags]",
           .summary = "continue a prompt: greedy, or sampled",
           .detail = {},
           .examples = {"MODEL --prompt 'Once upon a time'",
