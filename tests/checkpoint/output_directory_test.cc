@@ -78,7 +78,7 @@ TEST(OutputDirectoryTest, OnlyAModelFolderIsEverReplaced) {
   write_bytes(base / "clone/.git/HEAD", "x");
   EXPECT_THAT(refusal(base / "clone", overwrite), HasSubstr("holds the folder .git"));
   write_bytes(base / "file", "x");
-  EXPECT_THAT(refusal(base / "file", overwrite), HasSubstr("no model folder"));
+  EXPECT_THAT(refusal(base / "file", overwrite), HasSubstr("is a file, not a folder"));
 }
 
 TEST(OutputDirectoryTest, TheSourceIsNeverReplaced) {
