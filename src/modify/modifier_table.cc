@@ -260,11 +260,11 @@ Rows gptq_rows() {
 }
 
 // What error-compensating solvers share beyond the reference.
-Rows correction_rows() {
+Rows correction_rows(bool corrects_target) {
   return {
       {.name = "target_correction",
        .kinds = kBoolKind | kFloatKind,
-       .initial = true,
+       .initial = corrects_target,
        .help = "aim at the outputs of the original model: true (strength judged on held-out sequences), "
                "false, or a strength",
        .least = 0,
@@ -452,7 +452,7 @@ std::vector<ModifierRow> make_table() {
       {"QuantizationModifier", "round to nearest, with activations calibrated where they are static",
        quantization_rows() + common_rows(false), true, check_quantization},
       {"GPTQModifier", "error-compensated rounding with second-order statistics",
-       quantization_rows() + common_rows(true) + hessian_rows() + gptq_rows() + correction_rows(), true,
+       quantization_rows() + common_rows(true) + hessian_rows() + gptq_rows() + correction_rows(true), true,
        check_quantization},
       {"AWQModifier", "activation-aware scaling by grid search, before a quantizing modifier",
        common_rows(true) + awq_rows()},
@@ -469,10 +469,10 @@ std::vector<ModifierRow> make_table() {
        common_rows(false) + rotation_rows({"v", "u"}, {"v"}, "random-hadamard", lower_case) + quip_targets +
            rotation_tail() + quip_ignore + Rows{transform_config_row()}},
       {"SparseGPTModifier", "pruning with second-order statistics and weight update",
-       common_rows(true) + sparsity_rows(12) + hessian_rows() + sparsegpt_tail + correction_rows(), false,
+       common_rows(true) + sparsity_rows(12) + hessian_rows() + sparsegpt_tail + correction_rows(true), false,
        check_owl},
       {"WandaPruningModifier", "pruning by weight times input norm",
-       common_rows(true) + sparsity_rows(0) + wanda_tail + correction_rows(), false, check_owl},
+       common_rows(true) + sparsity_rows(0) + wanda_tail + correction_rows(false), false, check_owl},
       {"MagnitudePruningModifier", "pruning by absolute value", common_rows(false) + magnitude_rows()},
       {"ConstantPruningModifier", "keeps zeros through later modifiers and training",
        common_rows(false) + text_targets},

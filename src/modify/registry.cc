@@ -4,9 +4,11 @@
 
 #include "modify/awq_modifier.h"
 #include "modify/gptq_modifier.h"
+#include "modify/magnitude_modifier.h"
 #include "modify/modifier.h"
 #include "modify/quantization.h"
 #include "modify/smoothquant_modifier.h"
+#include "modify/sparsegpt_modifier.h"
 
 namespace nibble {
 namespace {
@@ -22,6 +24,10 @@ constexpr RegistryRow kRegistry[] = {
     {"AWQModifier", AwqModifier::make},
     {"SmoothQuantModifier", SmoothQuantModifier::make},
     {"LogarithmicEqualizationModifier", SmoothQuantModifier::make},
+    {"SparseGPTModifier", SparseGptModifier::make},
+    {"WandaPruningModifier", WandaPruningModifier::make},
+    {"MagnitudePruningModifier", MagnitudePruningModifier::make},
+    {"ConstantPruningModifier", ConstantPruningModifier::make},
 };
 
 }  // namespace

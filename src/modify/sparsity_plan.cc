@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "modify/sparsity_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "modify/module_pattern.h"
+#include "modify/owl.h"
+#include "modify/work_values.h"
+
+namespace nibble {
+namespace {
+
+bool is_prunable(const ModuleInfo& module) {
+  return module.kind == ModuleKind::kLinear && module.role != ModuleRole::kRouter;
+}
+
+bool is_within(std::string_view name, std::string_view layer) {
+  return layer.empty() || name == layer || (name.starts_with(layer) && name[layer.size()] == '.');
+}
+
+Result<std::vector<ModuleTarget>> parse_targets(const std::vector<std::string>& texts) {
+  std::vector<ModuleTarget> targets;
+  for (const std::string& text : texts) {
+    TRY_ASSIGN(ModuleTarget target, ModuleTarget::parse(text));
+    targets.push_back(std::move(target));
+  }
+  return targets;
+}
+
+// By name, class, or the name of the weight (older recipes name parameters).
+bool matches_weight(const ModuleTarget& target, const ModuleInfo& module) {
+  return matches(target, module) || (is_prunable(module) && target.matches_name(module.name + ".weight"));
+}
+
+bool any_matches(const std::vector<ModuleTarget>& targets, const ModuleInfo& module) {
+  return std::ranges::any_of(targets,
+                             [&](const ModuleTarget& target) { return matches_weight(target, module); });
+}
+
+// Whether the target is the module or a layer that holds it.
+bool is_under(const ModuleTarget& target, const ModelDescription& model, std::string_view name) {
+  return std::ranges::any_of(model.modules, [&](const ModuleInfo& layer) {
+    return is_within(name, layer.name) && matches_weight(target, layer);
+  });
+}
+
+Status check_share(double sparsity, std::string_view where) {
+  if (sparsity >= 0 && sparsity <= 1) return {};
+  return usage_error(fmt::format("the sparsity of {} is {}; allowed is 0 to 1", where, sparsity));
+}
+
+}  // namespace
+
+Result<PruneTargets> prune_targets(ModelState& state, const std::vector<std::string>& targets,
+                                   const std::vector<std::string>& ignore) {
+  TRY_ASSIGN(const std::vector<ModuleTarget> wanted, parse_targets(targets));
+  TRY_ASSIGN(const std::vector<ModuleTarget> ignored, parse_targets(ignore));
+  const ModelDescription& model = state.model;
+  std::map<std::size_t, std::size_t> target_of;
+  PruneTargets found;
+  for (const ModuleInfo& layer : model.modules) {
+    if (!any_matches(wanted, layer)) continue;
+    bool holds_any = false;
+    for (std::size_t m = 0; m < model.modules.size(); ++m) {
+      const ModuleInfo& module = model.modules[m];
+      if (!is_prunable(module) || !is_within(module.name, layer.name)) continue;
+      holds_any = true;
+      if (any_matches(ignored, module)) continue;
+      if (!module.tied_to.empty()) {
+        state.matches.warnings.push_back(
+            fmt::format("{} is not pruned: it shares its weight with {}", module.name, module.tied_to));
+        continue;
+      }
+      target_of[m] = found.targets;
+    }
+    if (holds_any) ++found.targets;
+  }
+  for (const auto& [module, target] : target_of) found.modules.push_back({module, target});
+  if (!found.modules.empty()) return found;
+  return usage_error("targets match no linear that could be pruned",
+                     targets.empty() ? std::string() : nearest_module(targets[0], model));
+}
+
+Status SparsityModifier::initialize(ModelState& state) {
+  is_strict_ = state.rules.strict;
+  const Arguments& arguments = config().arguments;
+  correction_ = correction_options(arguments, is_strict_);
+  TRY_ASSIGN(structure_, parse_mask_structure(arguments.text("mask_structure"), 0));
+  auto found = prune_targets(state, arguments.texts("targets"), arguments.texts("ignore"));
+  if (!found.ok()) return std::move(found).at(class_name()).error();
+  TRY(read_sparsities(state, *found).at(class_name()));
+  preserved_ = state.pruned;
+  for (const auto& [name, sparsity] : sparsity_) state.pruned.insert(name);
+  return {};
+}
+
+bool SparsityModifier::has_profile() const {
+  const Arguments& arguments = config().arguments;
+  // A list under the profile is what llm-compressor writes back after it resolved the profile.
+  return arguments.at("sparsity").if_float() &&
+         (!arguments.text("sparsity_profile").empty() || !arguments.at("dlp_alpha").is_null());
+}
+
+Status SparsityModifier::read_sparsities(const ModelState& state, const PruneTargets& found) {
+  const RecipeValue& given = config().arguments.at("sparsity");
+  if (!given.is_null() && !given.if_float() && structure_.is_structured()) {
+    return usage_error("sparsity per layer and mask_structure N:M exclude each other: N:M fixes the sparsity",
+                       "give sparsity as one number, or mask_structure: 0:0");
+  }
+  if (const RecipeValue::List* list = given.if_list()) return read_list(*list, state.model, found);
+  if (const RecipeValue::Map* map = given.if_map()) return read_map(*map, state.model, found);
+  if (given.is_null() && !structure_.is_structured())
+    return usage_error("sparsity is null; it must be a number where mask_structure is 0:0");
+  const double sparsity = given.is_null() ? structure_.target() : config().arguments.number("sparsity");
+  for (const PrunedModule& pruned : found.modules)
+    sparsity_[state.model.modules[pruned.module].name] = sparsity;
+  return {};
+}
+
+Status SparsityModifier::read_list(const RecipeValue::List& list, const ModelDescription& model,
+                                   const PruneTargets& found) {
+  if (list.size() != found.targets) {
+    return usage_error(fmt::format("sparsity has {} values for {} targets", list.size(), found.targets),
+                       "give one value for each module that targets match, for example each decoder layer");
+  }
+  for (const PrunedModule& pruned : found.modules)
+    sparsity_[model.modules[pruned.module].name] = *list[pruned.target].if_float();
+  return {};
+}
+
+Status SparsityModifier::read_map(const RecipeValue::Map& map, const ModelDescription& model,
+                                  const PruneTargets& found) {
+  if (is_strict_) return usage_error("sparsity is a map; it must be a number or a list of numbers");
+  for (const auto& [pattern, value] : map) {
+    const double* share = value.if_float();
+    const std::int64_t* whole = value.if_int();
+    if (!share && !whole)
+      return usage_error(
+          fmt::format("the sparsity of {} is {}, expected a number", pattern, value.describe()));
+    const double sparsity = share ? *share : static_cast<double>(*whole);
+    TRY(check_share(sparsity, pattern));
+    TRY_ASSIGN(const ModuleTarget target, ModuleTarget::parse(pattern));
+    bool is_used = false;
+    for (const PrunedModule& pruned : found.modules) {
+      const std::string& name = model.modules[pruned.module].name;
+      if (!is_under(target, model, name)) continue;
+      sparsity_[name] = sparsity;
+      is_used = true;
+    }
+    if (!is_used) {
+      return usage_error(fmt::format("sparsity names \"{}\", which is no module that is pruned", pattern),
+                         nearest_module(pattern, model));
+    }
+  }
+  return {};
+}
+
+bool SparsityModifier::is_pruned(const ModuleInfo& module) const {
+  return sparsity_.contains(module.name);
+}
+
+std::optional<PrunePattern> SparsityModifier::pattern_of(const ModuleInfo& module) const {
+  const auto entry = sparsity_.find(module.name);
+  if (entry == sparsity_.end()) return std::nullopt;
+  PrunePattern pattern = structure_;
+  pattern.sparsity = entry->second;
+  return pattern;
+}
+
+unsigned SparsityModifier::survey_needs(const ModelState&, const ModuleInfo& module) const {
+  return has_profile() && module.block >= 0 && is_prunable(module) ? kInputSquareMean : kNoStatistic;
+}
+
+Status SparsityModifier::on_survey(const UnitWork& block, Context&) {
+  if (!has_profile()) return {};
+  std::vector<Matrix> weights;
+  std::vector<std::vector<float>> norms;
+  int number = -1;
+  for (const ModuleWork& work : block.modules) {
+    if (!is_prunable(*work.module) || !work.statistics || work.statistics->input_square_mean.empty())
+      continue;
+    number = work.module->block;
+    weights.push_back(weight_matrix(work));
+    std::vector<float>& norm = norms.emplace_back();
+    for (const float square : work.statistics->input_square_mean) norm.push_back(std::sqrt(square));
+  }
+  if (weights.empty()) return {};
+  std::vector<ScoredWeight> scored;
+  for (std::size_t i = 0; i < weights.size(); ++i) scored.push_back({&weights[i], norms[i]});
+  const Arguments& arguments = config().arguments;
+  profile_[number] = arguments.at("dlp_alpha").is_null()
+                         ? outlier_ratio(scored, static_cast<double>(arguments.integer("owl_m")))
+                         : median_importance(scored);
+  return {};
+}
+
+Status SparsityModifier::on_calibration_start(ModelState& state) {
+  if (!has_profile()) return {};
+  CHECK(!profile_.empty(), "the profile was surveyed");
+  std::vector<double> values;
+  for (const auto& [block, value] : profile_) values.push_back(value);
+  const Arguments& arguments = config().arguments;
+  const double mean = arguments.number("sparsity");
+  auto shares = arguments.at("dlp_alpha").is_null()
+                    ? owl_sparsities(values, mean, arguments.number("owl_lmbda"))
+                    : dlp_sparsities(values, mean, arguments.number("dlp_alpha"));
+  if (!shares.ok()) return std::move(shares).at(class_name()).error();
+  std::map<int, double> of_block;
+  for (auto entry = profile_.begin(); entry != profile_.end(); ++entry)
+    of_block[entry->first] = (*shares)[of_block.size()];
+  for (const ModuleInfo& module : state.model.modules) {
+    const auto share = of_block.find(module.block);
+    if (is_pruned(module) && share != of_block.end()) sparsity_[module.name] = share->second;
+  }
+  return {};
+}
+
+LayerReport pruned_report(const ModuleWork& work, std::string_view modifier, double signal, double noise) {
+  LayerReport report = layer_report(work, modifier, signal, noise);
+  const Matrix weight = weight_matrix(work);
+  const auto zeros = static_cast<double>(std::ranges::count(weight.values(), 0.0f));
+  report.notes.push_back(
+      fmt::format("{:.2f} % zeros", 100 * zeros / static_cast<double>(weight.values().size())));
+  return report;
+}
+
+}  // namespace nibble
