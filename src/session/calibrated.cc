@@ -7,7 +7,9 @@
 #include <map>
 #include <set>
 
+#include "base/hash.h"
 #include "session/module_rows.h"
+#include "session/snapshot.h"
 #include "session/stream_runner.h"
 
 namespace nibble {
@@ -47,8 +49,9 @@ class Walk {
   Status run() {
     TRY(open());
     TRY(survey());
+    TRY(restore());
     const int blocks = run_.state.model.num_blocks;
-    for (int first = 0; first < blocks; first += run_.walk.blocks_at_once) {
+    for (int first = finished_; first < blocks; first += run_.walk.blocks_at_once) {
       TRY(do_group(first, std::min(first + run_.walk.blocks_at_once, blocks)));
       context_.events.progress("calibrate", std::min(first + run_.walk.blocks_at_once, blocks), blocks + 1);
     }
@@ -130,6 +133,49 @@ class Walk {
     for (BlockWork& work : works) {
       for (const ModuleWork& module : work.modules) TRY(write(module));
     }
+    return note(last, works);
+  }
+
+  // Goes on where a stopped run left off.
+  Status restore() {
+    if (run_.ledger == nullptr || run_.ledger->entries().empty()) return {};
+    const LedgerEntry& last = run_.ledger->entries().back();
+    if (runner_) {
+      TRY_ASSIGN(const bool loaded, load_streams(*runner_, last.streams, run_.spill_folder));
+      if (!loaded) {
+        return bad_data("the calibration streams of the stopped run are not complete",
+                        "start again without --resume");
+      }
+    }
+    for (const LedgerEntry& entry : run_.ledger->entries()) {
+      rows_.add(entry.changes, run_.state.model);
+      report_.warnings.insert(report_.warnings.end(), entry.warnings.begin(), entry.warnings.end());
+      for (const auto& [name, hash] : entry.tensors) written_.insert(name);
+    }
+    finished_ = last.blocks;
+    context_.events.note(
+        fmt::format("resumed behind block {} of {}", finished_, run_.state.model.num_blocks));
+    return {};
+  }
+
+  // The group is finished: first its bytes, then the streams, then the line that says so.
+  Status note(int last, const std::vector<BlockWork>& works) {
+    if (run_.ledger == nullptr) return {};
+    entry_.blocks = last;
+    TRY(run_.writer->sync());
+    for (const BlockWork& work : works) {
+      for (const ModuleWork& module : work.modules) {
+        for (const std::string& name : output_.tensor_names(*module.module)) {
+          TRY_ASSIGN(const std::uint64_t hash, run_.writer->stored_hash(name));
+          entry_.tensors.emplace_back(name, hex(hash));
+        }
+      }
+    }
+    if (runner_) {
+      TRY_ASSIGN(entry_.streams, save_streams(*runner_, last, run_.spill_folder));
+    }
+    TRY(run_.ledger->append(std::move(entry_)));
+    entry_ = {};
     return {};
   }
 
@@ -194,6 +240,7 @@ class Walk {
     std::string text = fmt::format("{}: experts that saw fewer than {} tokens: {}", work.name, kFewTokens,
                                    fmt::join(few, ", "));
     context_.events.warning(text);
+    entry_.warnings.push_back(text);
     report_.warnings.push_back(std::move(text));
   }
 
@@ -245,6 +292,7 @@ class Walk {
       if (block != nullptr && changes && before[i].is_changed(work)) TRY(put_back(context_, *block, work));
     }
     rows_.add(reports, run_.state.model);
+    entry_.changes.insert(entry_.changes.end(), reports.begin(), reports.end());
     for (const LayerReport& report : reports) rows_.tell(report.module, context_.events);
     return {};
   }
@@ -308,12 +356,21 @@ class Walk {
   std::unique_ptr<StreamRunner> runner_;
   std::map<const ModuleInfo*, std::string> units_;
   std::set<std::string> written_;
+  int finished_ = 0;   // blocks
+  LedgerEntry entry_;  // of the group in work
 };
 
 }  // namespace
 
 Status run_calibrated(const CalibratedRun& run, RunReport& report, Context& context) {
-  return Walk(run, report, context).run();
+  Status status = Walk(run, report, context).run();
+  if (status.ok() || status.error().code != ErrorCode::kInterrupted || run.ledger == nullptr) return status;
+  const std::size_t groups = run.ledger->entries().size();
+  return Error{ErrorCode::kResumable,
+               fmt::format("stopped; {} of {} blocks are finished and kept",
+                           groups == 0 ? 0 : run.ledger->entries().back().blocks, run.state.model.num_blocks),
+               {},
+               "the same command with --resume goes on from there"};
 }
 
 }  // namespace nibble

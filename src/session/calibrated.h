@@ -11,6 +11,7 @@
 #include "base/memory_budget.h"
 #include "checkpoint/sharded_writer.h"
 #include "session/calibration_data.h"
+#include "session/ledger.h"
 #include "session/report.h"
 #include "session/storage.h"
 #include "session/walk_plan.h"
@@ -29,9 +30,11 @@ struct CalibratedRun {
   ShardedWriter* writer = nullptr;        // null: nothing is written, the report is all
   MemoryBudget& budget;
   std::filesystem::path spill_folder;
+  Ledger* ledger = nullptr;  // null: nothing is written
 };
 
-// Fills the rows of the report. Stops between chunks with kInterrupted.
+// Fills the rows of the report. Goes on behind what the ledger holds. Stops between chunks, with kResumable
+// when there is a ledger.
 Status run_calibrated(const CalibratedRun& run, RunReport& report, Context& context);
 
 }  // namespace nibble

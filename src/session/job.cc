@@ -10,11 +10,11 @@
 #include "base/json.h"
 #include "base/memory_budget.h"
 #include "base/suggest.h"
-#include "checkpoint/output_directory.h"
 #include "session/calibrated.h"
 #include "session/config_writer.h"
 #include "session/data_free.h"
 #include "session/estimate.h"
+#include "session/fingerprint.h"
 #include "session/option_notes.h"
 #include "session/recipe_shortcuts.h"
 #include "session/small_files.h"
@@ -88,6 +88,7 @@ Result<std::unique_ptr<Job>> Job::prepare(const Options& options, Context& conte
   for (std::string& text : source.warnings) job->warn(context, std::move(text));
   TRY(job->read_recipe(context));
   TRY(job->plan_files(context));
+  job->resume_only_what_exists(context);
   TRY(job->check_output());
   job->report_.phases.emplace_back("prepare", timer.lap());
   return job;
@@ -221,6 +222,20 @@ Status Job::plan_files(Context& context) {
   return {};
 }
 
+// A run that was killed before it had written anything is started again.
+void Job::resume_only_what_exists(Context& context) {
+  if (!options_.resume || options_.output_dir.empty()) return;
+  std::error_code status;
+  const fs::path folder = fs::path(options_.output_dir).lexically_normal();
+  const fs::path partial =
+      (folder.has_filename() ? folder : folder.parent_path()).string() + std::string(".partial");
+  if (fs::exists(partial, status) && !fs::is_empty(partial, status)) return;
+  if (fs::exists(folder, status)) return;
+  warn(context,
+       fmt::format("there is nothing to resume at {}: the run starts from the beginning", partial.string()));
+  options_.resume = false;
+}
+
 Status Job::check_output() const {
   if (options_.output_dir.empty()) return {};
   TRY(OutputDirectory::check(options_.output_dir, directory_options(options_, *checkpoint_)));
@@ -268,14 +283,11 @@ Result<RunReport> Job::run(Context& context) {
 
 Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
   Timer timer;
-  std::unique_ptr<ShardedWriter> writer;
-  if (output) {
-    TRY_ASSIGN(writer, ShardedWriter::create(output_.files, output->partial()));
-  }
+  if (output) TRY(open_writer(*output, context));
   const char* phase = data_ ? "calibrate" : "quantize";
   context.events.phase(phase);
   TRY(lifecycle_->start(state_));
-  TRY(run_modifiers(writer.get(), output ? output->partial() : fs::temp_directory_path(), context));
+  TRY(run_modifiers(output ? output->partial() : fs::temp_directory_path(), context));
   TRY(lifecycle_->end(state_));
   TRY(lifecycle_->finalize(state_));
   report_.phases.emplace_back(phase, timer.lap());
@@ -283,17 +295,44 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
 
   if (output) {
     context.events.phase("write");
-    TRY(writer->finish());
+    TRY(writer_->finish());
     report_.phases.emplace_back("write", timer.lap());
     TRY(write_small_files(*output));
+    if (ledger_) {
+      for (const std::string& name : ledger_->file_names()) TRY(output->remove_file(name));
+    }
     TRY(output->commit());
   }
   return report_;
 }
 
-Status Job::run_modifiers(ShardedWriter* writer, const fs::path& folder, Context& context) {
+// A run without forward passes is as quick as reading what is there: it keeps no ledger, and its resumption
+// starts again.
+Status Job::open_writer(const OutputDirectory& output, Context& context) {
+  const fs::path& folder = output.partial();
   if (!is_walk_) {
-    return run_data_free({*checkpoint_, output_, *lifecycle_, writer, memory_budget_}, report_.modules,
+    TRY_ASSIGN(writer_, ShardedWriter::create(output_.files, folder));
+    return {};
+  }
+  TRY_ASSIGN(const Fingerprint fingerprint, run_fingerprint(*checkpoint_, options_, report_.recipe,
+                                                            report_.calibration_hash, output_.files));
+  if (options_.resume) {
+    TRY_ASSIGN(ledger_, Ledger::reopen(folder, fingerprint));
+  }
+  if (ledger_ && !ledger_->entries().empty()) {
+    TRY_ASSIGN(writer_, ShardedWriter::resume(output_.files, folder));
+    TRY_ASSIGN(const bool same, restore_tensors(*ledger_, *writer_));
+    if (same) return {};
+    warn(context, "the partial output is not what the stopped run noted: all blocks are done again");
+  }
+  TRY_ASSIGN(writer_, ShardedWriter::create(output_.files, folder));
+  TRY_ASSIGN(ledger_, Ledger::start(folder, fingerprint));
+  return {};
+}
+
+Status Job::run_modifiers(const fs::path& folder, Context& context) {
+  if (!is_walk_) {
+    return run_data_free({*checkpoint_, output_, *lifecycle_, writer_.get(), memory_budget_}, report_.modules,
                          context);
   }
   MemoryBudget budget(memory_budget_ > 0 ? memory_budget_ : usable_memory_bytes() / 5 * 4);
@@ -305,9 +344,10 @@ Status Job::run_modifiers(ShardedWriter* writer, const fs::path& folder, Context
                           .storage = storage_,
                           .lifecycle = *lifecycle_,
                           .data = data_ ? &*data_ : nullptr,
-                          .writer = writer,
+                          .writer = writer_.get(),
                           .budget = budget,
-                          .spill_folder = folder};
+                          .spill_folder = folder,
+                          .ledger = ledger_ ? &*ledger_ : nullptr};
   return run_calibrated(run, report_, context);
 }
 

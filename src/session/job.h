@@ -8,8 +8,10 @@
 
 #include "base/context.h"
 #include "base/json_fwd.h"
+#include "checkpoint/output_directory.h"
 #include "nibble/options.h"
 #include "session/calibration_data.h"
+#include "session/ledger.h"
 #include "session/lifecycle.h"
 #include "session/model_card.h"
 #include "session/output_plan.h"
@@ -42,9 +44,11 @@ class Job {
   Status check_data_is_given() const;
   Status read_data(Context& context);
   Status plan_files(Context& context);
-  Status run_modifiers(class ShardedWriter* writer, const std::filesystem::path& folder, Context& context);
+  void resume_only_what_exists(Context& context);
+  Status open_writer(const OutputDirectory& output, Context& context);
+  Status run_modifiers(const std::filesystem::path& folder, Context& context);
   Status check_output() const;
-  Result<RunReport> run_phases(class OutputDirectory* output, Context& context);
+  Result<RunReport> run_phases(OutputDirectory* output, Context& context);
   Status write_small_files(OutputDirectory& output);
   Result<std::string> recipe_text() const;
   void warn(Context& context, std::string text);
@@ -61,7 +65,9 @@ class Job {
   Estimate estimate_;
   WalkPlan walk_;
   std::optional<CalibrationData> data_;
-  bool is_walk_ = false;             // forward passes, or changes of what is not quantized
+  bool is_walk_ = false;  // forward passes, or changes of what is not quantized
+  std::unique_ptr<ShardedWriter> writer_;
+  std::optional<Ledger> ledger_;
   std::uint64_t memory_budget_ = 0;  // 0: none is set
   RunReport report_;
 };

@@ -54,7 +54,7 @@ Status StreamRunner::embed(const CalibrationData& data) {
 
 Status StreamRunner::check_stop() const {
   if (!context_.stop.stop_requested()) return {};
-  return Error{ErrorCode::kInterrupted, "stopped; the partial output is kept", {}, {}};
+  return Error{ErrorCode::kInterrupted, "stopped", {}, {}};
 }
 
 bool StreamRunner::is_mixture(const Block& block) const {
