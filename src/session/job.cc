@@ -275,9 +275,15 @@ Result<RunReport> Job::run(Context& context) {
   TRY_ASSIGN(OutputDirectory output,
              OutputDirectory::create(options_.output_dir, directory_options(options_, *checkpoint_)));
   Result<RunReport> report = run_phases(&output, context);
-  // A folder that is being resumed is worth more than this attempt.
-  const bool keeps = options_.resume || (!report.ok() && report.error().code == ErrorCode::kResumable);
-  if (!report.ok() && !keeps) output.discard();
+  if (report.ok() || report.error().code == ErrorCode::kResumable) return report;
+  if (ledger_ && !ledger_->entries().empty()) {
+    std::string& hint = report.error().hint;
+    hint +=
+        fmt::format("{}{} blocks are finished and kept: the same command with --resume goes on behind them",
+                    hint.empty() ? "" : "; ", ledger_->entries().back().blocks);
+  } else if (!options_.resume) {
+    output.discard();
+  }
   return report;
 }
 

@@ -172,7 +172,6 @@ INSTANTIATE_TEST_SUITE_P(
                  {"no model folder"}},
         WrongUse{"OutputIsAFile", "oneshot M --scheme W8A16 -o P/afile", 73, {"is a file, not a folder"}},
         WrongUse{"OutputInAFile", "oneshot M --scheme W8A16 -o P/afile/out", 73, {"afile", "choose another"}},
-        WrongUse{"NothingToResume", "oneshot M --resume " W4, 66, {"nothing to resume"}},
         // The recipe.
         WrongUse{"NoRecipe", "oneshot M -o P/out", 2, {"neither a recipe nor a scheme"}},
         WrongUse{"RecipeAndScheme", "oneshot M -r P/key.yaml " W4, 2, {"both a recipe and a scheme"}},
@@ -247,6 +246,20 @@ TEST(WrongUse, AFileThatMayNotGrowIsAnErrorAndLeavesNothing) {
   EXPECT_EQ(outcome.code, 73) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("ulimit -f"));
   EXPECT_THAT(names_below(scratch / ""), testing::IsEmpty());
+}
+
+// What is finished is worth keeping, whatever ended the run.
+TEST(WrongUse, FinishedBlocksOutliveAFailure) {
+  const Scratch scratch;
+  copy_with_nan(scratch / "nan");
+  const Outcome outcome = run_nibble({"oneshot", scratch / "nan", "--scheme", "W4A16", "--group-size", "32",
+                                      "--method", "gptq", "-d", kTexts, "--num-calibration-samples", "4",
+                                      "--max-seq-length", "32", "-o", scratch / "out"});
+  EXPECT_EQ(outcome.code, 65) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("model.layers.2.mlp.up_proj"));
+  EXPECT_THAT(outcome.err, HasSubstr("--resume"));
+  EXPECT_FALSE(fs::exists(scratch / "out"));
+  EXPECT_TRUE(fs::exists(scratch / "out.partial"));
 }
 
 TEST(WrongUse, AFolderWithoutWritePermissionIsFoundBeforeTheWork) {
