@@ -30,20 +30,44 @@ struct Moments {
   Moments& operator=(const Moments&) = delete;
 };
 
-// The direction found on one half of the sequences is judged on the other half, both ways.
-Result<double> judged_strength(ThreadPool& pool, const Matrix& weight, const ModuleStatistics& seen,
-                               bool is_centred, double dampening_frac) {
-  if (!seen.half_hessian[0] || !seen.half_hessian[1] || !seen.half_shift[0] || !seen.half_shift[1])
-    return 0.0;
-  double sum = 0;
-  for (const int found : {0, 1}) {
-    const Moments here(*seen.half_hessian[found], *seen.half_shift[found], is_centred);
-    const Moments there(*seen.half_hessian[1 - found], *seen.half_shift[1 - found], is_centred);
-    TRY_ASSIGN(const Matrix direction,
-               shift_direction(pool, weight, *here.hessian, *here.shift, dampening_frac));
-    sum += held_out_strength(pool, weight, direction, *there.hessian, *there.shift);
+struct Shift {
+  Matrix direction;
+  double strength = 0;
+};
+
+bool has_halves(const ModuleStatistics& seen) {
+  return seen.half_hessian[0] && seen.half_hessian[1] && seen.half_shift[0] && seen.half_shift[1];
+}
+
+// The direction that the deviations of one half of the sequences give is judged on the other half, both ways.
+// All three directions are taken in the metric of all tokens, so they cost one factorisation.
+Result<Shift> judged_shift(ThreadPool& pool, const Matrix& weight, const ModuleStatistics& seen,
+                           const Moments& all, bool is_centred, double dampening_frac) {
+  if (!has_halves(seen)) return Shift{};
+  const Moments halves[2] = {{*seen.half_hessian[0], *seen.half_shift[0], is_centred},
+                             {*seen.half_hessian[1], *seen.half_shift[1], is_centred}};
+  std::vector<const InputShift*> shifts{halves[0].shift, halves[1].shift};
+  // Without centring the direction of all tokens is the mean of the two.
+  if (is_centred) shifts.push_back(all.shift);
+  TRY_ASSIGN(std::vector<Matrix> directions,
+             shift_directions(pool, weight, *all.hessian, shifts, dampening_frac));
+  Shift shift;
+  for (const std::size_t found : {std::size_t{0}, std::size_t{1}}) {
+    const Moments& there = halves[1 - found];
+    shift.strength += held_out_strength(pool, weight, directions[found], *there.hessian, *there.shift) / 2;
   }
-  return sum / 2;
+  if (is_centred) {
+    shift.direction = std::move(directions[2]);
+    return shift;
+  }
+  const auto first = static_cast<double>(seen.half_shift[0]->tokens);
+  const auto share = static_cast<float>(first / (first + static_cast<double>(seen.half_shift[1]->tokens)));
+  shift.direction = std::move(directions[0]);
+  for (std::int64_t i = 0; i < weight.rows() * weight.cols(); ++i) {
+    float& d = shift.direction.data()[i];
+    d = share * d + (1 - share) * directions[1].data()[i];
+  }
+  return shift;
 }
 
 }  // namespace
@@ -80,16 +104,17 @@ Result<LayerTarget> LayerTarget::make(ThreadPool& pool, const ModuleWork& work,
   if (is_zero(seen.input_shift->values)) return target;
   target.deviation_mean_ = seen.input_shift->mean;
   const Moments all(*seen.hessian, *seen.input_shift, is_centred);
+  Shift shift;
   if (options.strength) {
-    target.strength_ = *options.strength;
+    shift.strength = *options.strength;
+    TRY_ASSIGN(shift.direction,
+               shift_direction(pool, target.original_, *all.hessian, *all.shift, options.dampening_frac));
   } else {
-    TRY_ASSIGN(target.strength_,
-               judged_strength(pool, target.original_, seen, is_centred, options.dampening_frac));
+    TRY_ASSIGN(shift, judged_shift(pool, target.original_, seen, all, is_centred, options.dampening_frac));
   }
-  if (target.strength_ == 0) return target;
-  TRY_ASSIGN(const Matrix direction,
-             shift_direction(pool, target.original_, *all.hessian, *all.shift, options.dampening_frac));
-  target.shifted_ = shifted_target(target.original_, direction, target.strength_);
+  if (shift.strength == 0) return target;
+  target.strength_ = shift.strength;
+  target.shifted_ = shifted_target(target.original_, shift.direction, shift.strength);
   return target;
 }
 

@@ -240,7 +240,7 @@ Rows gptq_rows() {
        .use = FieldUse::kOwn},
       {.name = "refine_rounds",
        .kinds = kIntKind,
-       .initial = 2,
+       .initial = 1,
        .help = "rounds of coordinate descent and scale refit; 0: off",
        .least = 0,
        .most = 100,

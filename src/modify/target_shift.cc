@@ -35,28 +35,55 @@ std::unique_ptr<double[]> to_fp64(const Matrix& m) {
   return values;
 }
 
-}  // namespace
-
-Result<Matrix> shift_direction(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
-                               const InputShift& shift, double dampening_frac) {
-  TRY(solver::check_layer(weight, hessian.values));
-  CHECK(shift.values.rows() == weight.cols(), "the shift has the weight's width");
-  const std::int64_t n = weight.cols();
-  const Matrix metric = solver::without_dead(hessian.values, 1.0, 0.0);
-  Matrix result = product(pool, weight, shift.values);
-  const auto right = to_fp64(result);
+// Replaces the rows of `right` [rows, n] by right (H + lambda I)^-1.
+Status solve_damped(ThreadPool& pool, const Matrix& hessian, double dampening_frac, std::int64_t rows,
+                    double* right) {
+  const std::int64_t n = hessian.rows();
+  const Matrix metric = solver::without_dead(hessian, 1.0, 0.0);
   for (double frac = dampening_frac; frac < 1e3; frac = std::max(frac * 10, 1e-4)) {
     const auto left = to_fp64(metric);
     const double lambda = solver::damping_lambda(metric, frac);
     for (std::int64_t i = 0; i < n; ++i) left[static_cast<std::size_t>(i * n + i)] += lambda;
-    if (!kernels::solve_symmetric(pool, n, left.get(), weight.rows(), right.get()).ok()) continue;
-    for (std::int64_t i = 0; i < weight.rows() * n; ++i) {
-      result.data()[i] = static_cast<float>(right[static_cast<std::size_t>(i)]);
-    }
-    return result;
+    if (kernels::solve_symmetric(pool, n, left.get(), rows, right).ok()) return {};
   }
   return bad_data("the Hessian is not positive definite, whatever the damping",
                   "its entries are not a matrix of second moments: check the saved statistics");
+}
+
+}  // namespace
+
+Result<std::vector<Matrix>> shift_directions(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
+                                             std::span<const InputShift* const> shifts,
+                                             double dampening_frac) {
+  TRY(solver::check_layer(weight, hessian.values));
+  const std::int64_t n = weight.cols();
+  const bool by_rows = weight.rows() <= n;  // solve W S, else S
+  const std::int64_t rows = by_rows ? weight.rows() : n;
+  const auto count = static_cast<std::int64_t>(shifts.size());
+  const auto right = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(count * rows * n));
+  for (std::int64_t k = 0; k < count; ++k) {
+    const InputShift& shift = *shifts[static_cast<std::size_t>(k)];
+    CHECK(shift.values.rows() == n, "the shift has the weight's width");
+    const Matrix side = by_rows ? product(pool, weight, shift.values) : shift.values;
+    std::copy_n(side.data(), rows * n, right.get() + k * rows * n);
+  }
+  TRY(solve_damped(pool, hessian.values, dampening_frac, count * rows, right.get()));
+  std::vector<Matrix> directions;
+  for (std::int64_t k = 0; k < count; ++k) {
+    Matrix solved(rows, n);
+    for (std::int64_t i = 0; i < rows * n; ++i)
+      solved.data()[i] = static_cast<float>(right[static_cast<std::size_t>(k * rows * n + i)]);
+    directions.push_back(by_rows ? std::move(solved) : product(pool, weight, solved));
+  }
+  return directions;
+}
+
+Result<Matrix> shift_direction(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
+                               const InputShift& shift, double dampening_frac) {
+  const InputShift* const only = &shift;
+  TRY_ASSIGN(std::vector<Matrix> directions,
+             shift_directions(pool, weight, hessian, std::span(&only, 1), dampening_frac));
+  return std::move(directions[0]);
 }
 
 // E ||(W + a D) x - W x_original||^2 = a^2 tr(D H D^T) - 2 a <D, W S> + const.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "base/error.h"
 #include "base/tensor.h"
@@ -17,6 +18,12 @@ namespace nibble {
 // W S (H + lambda I)^-1 with lambda = dampening_frac * mean diagonal. Both statistics are of the same tokens.
 Result<Matrix> shift_direction(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
                                const InputShift& shift, double dampening_frac);
+
+// The same for several shifts under one Hessian: one factorisation, and no more right-hand sides a shift than
+// the weight has rows or columns.
+Result<std::vector<Matrix>> shift_directions(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
+                                             std::span<const InputShift* const> shifts,
+                                             double dampening_frac);
 
 // The strength in [0, 1] that serves held-out tokens best: the minimum of a parabola, no search.
 double held_out_strength(ThreadPool& pool, const Matrix& weight, const Matrix& direction,
