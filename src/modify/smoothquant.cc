@@ -117,7 +117,7 @@ std::vector<float> smooth_weight_scales(std::span<const Matrix* const> weights, 
 std::vector<float> smooth_scales(std::span<const float> activation, std::span<const float> weight,
                                  double strength, SmoothAlgorithm algorithm, DType dtype) {
   const auto power = [&](float base, double exponent) {
-    return round_to(dtype, std::pow(base, static_cast<float>(exponent)));
+    return round_to(dtype, std::pow(base, round_to(dtype, static_cast<float>(exponent))));
   };
   std::vector<float> scales(activation.size());
   for (std::size_t c = 0; c < scales.size(); ++c) {

@@ -30,8 +30,8 @@ std::vector<float> smooth_activation_scales(std::span<const float> min, std::spa
 std::vector<float> smooth_weight_scales(std::span<const Matrix* const> weights, SmoothStatistic statistic);
 
 // s = a^strength / w^(1 - strength), or a / log2(2 + a); at least 1e-5. The columns of the balance layers are
-// multiplied by s, what feeds them is divided by it (smooth_fold.h). Every operation is rounded to `dtype`:
-// the reference computes in the model's.
+// multiplied by s, what feeds them is divided by it (smooth_fold.h). Every operation, and the exponent,
+// is rounded to `dtype`: the reference computes in the model's.
 std::vector<float> smooth_scales(std::span<const float> activation, std::span<const float> weight,
                                  double strength, SmoothAlgorithm algorithm, DType dtype = DType::kF32);
 

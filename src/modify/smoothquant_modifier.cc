@@ -12,9 +12,13 @@
 namespace nibble {
 namespace {
 
-// The channels of the smooth layer that the balance layers read: the last of a fused one.
-std::span<const float> last_of(const std::vector<float>& values, std::int64_t count) {
-  return std::span(values).last(static_cast<std::size_t>(count));
+// The channels of the smooth layer that the balance layers read (the last of a fused one), in the type that
+// its outputs have.
+std::vector<float> last_of(const std::vector<float>& values, std::int64_t count, DType dtype) {
+  const auto channels = std::span(values).last(static_cast<std::size_t>(count));
+  std::vector<float> result(channels.begin(), channels.end());
+  for (float& value : result) value = round_to(dtype, value);
+  return result;
 }
 
 }  // namespace
@@ -79,14 +83,15 @@ Result<LayerReport> SmoothQuantModifier::smooth(const SmoothWork& work) const {
   const auto algorithm = arguments.text("algorithm") == "log_equalization" ? SmoothAlgorithm::kLogEqualization
                                                                            : SmoothAlgorithm::kSmoothQuant;
   const std::int64_t channels = work.balance[0]->weight.dim(1);
-  const std::vector<float> activation = smooth_activation_scales(
-      last_of(seen.output_column_min, channels), last_of(seen.output_column_max, channels), statistic);
+  const DType dtype = is_strict_ ? work.smooth->weight.dtype() : DType::kF32;
+  const std::vector<float> activation =
+      smooth_activation_scales(last_of(seen.output_column_min, channels, dtype),
+                               last_of(seen.output_column_max, channels, dtype), statistic);
   std::vector<Matrix> weights;
   for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(*balance));
   std::vector<const Matrix*> pointers;
   for (const Matrix& weight : weights) pointers.push_back(&weight);
   const double strength = arguments.number("smoothing_strength");
-  const DType dtype = is_strict_ ? work.smooth->weight.dtype() : DType::kF32;
   const std::vector<float> scales =
       smooth_scales(activation, smooth_weight_scales(pointers, statistic), strength, algorithm, dtype);
   TRY(fold_scales(scales, work));
