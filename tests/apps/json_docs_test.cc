@@ -72,6 +72,10 @@ INSTANTIATE_TEST_SUITE_P(
         Run{"Plan",
             {"oneshot", kStories, "--scheme", "W4A16", "--group-size", "32", "--dry-run"},
             {"phases", "files"}},
+        Run{"Calibrated",
+            {"oneshot", kStories, "--scheme", "W4A16", "--group-size", "32", "--method", "gptq", "--dataset",
+             kTexts, "--num-calibration-samples", "2", "--max-seq-length", "32"},
+            {"phases", "files"}},
         Run{"Eval",
             {"eval", kStories, "--against", kStories, "--text", kTexts, "--context", "32", "--max-windows",
              "2"},
@@ -85,6 +89,9 @@ INSTANTIATE_TEST_SUITE_P(
         Run{"InspectSize", {"inspect", kStories, "--size-model", "nominal"}, {}},
         Run{"Verify", {"verify", kStories}, {"sha256"}},
         Run{"Diff", {"diff", kStories, source_path("tests/golden/models/llama")}, {}},
+        Run{"RecipesShowScheme", {"recipes", "show", "W4A16"}, {"scheme", "recipe"}},
+        Run{"RecipesShowMethod", {"recipes", "show", "gptq"}, {}},
+        Run{"RecipesShowModifier", {"recipes", "show", "GPTQModifier"}, {}},
         Run{"RecipesList", {"recipes"}, {}}, Run{"Doctor", {"doctor"}, {"caches"}}),
     [](const auto& entry) { return entry.param.name; });
 
