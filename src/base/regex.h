@@ -25,10 +25,11 @@ class Regex {
   std::optional<std::pair<std::size_t, std::size_t>> search(std::string_view text,
                                                             std::size_t start = 0) const;
   // Calls visit(begin, end) for all matches from left to right; an empty match right behind the last one is
-  // passed over. `text` must be valid UTF-8 (it is not checked again, so a long text costs one pass). False
-  // when a match ran into PCRE2's resource limits: what follows was not searched.
-  bool for_each_match(std::string_view text,
-                      const std::function<void(std::size_t, std::size_t)>& visit) const;
+  // passed over. `text` must be valid UTF-8 (it is not checked again, so a long text costs one pass). An
+  // error when one match takes more steps or memory than a text of this length can need without backtracking
+  // over and over.
+  Status for_each_match(std::string_view text,
+                        const std::function<void(std::size_t, std::size_t)>& visit) const;
   const std::string& pattern() const;
 
  private:

@@ -73,18 +73,25 @@ class Tokens {
   }
 
  private:
-  TokenIds ids_of(const Document& document) const { return document_ids(tokenizer_, document); }
-
-  std::vector<TokenIds> encode(const std::vector<Document>& documents,
-                               const std::vector<std::int64_t>& order) const {
+  Result<std::vector<TokenIds>> encode(const std::vector<Document>& documents,
+                                       const std::vector<std::int64_t>& order) const {
     std::vector<TokenIds> ids(order.size());
+    std::vector<Status> statuses(order.size());
     pool_.parallel_for(static_cast<std::int64_t>(order.size()), 1,
                        [&](std::int64_t first, std::int64_t last) {
                          for (std::int64_t i = first; i < last; ++i) {
                            const auto at = static_cast<std::size_t>(i);
-                           ids[at] = ids_of(documents[static_cast<std::size_t>(order[at])]);
+                           const Document& document = documents[static_cast<std::size_t>(order[at])];
+                           Result<TokenIds> encoded = document_ids(tokenizer_, document);
+                           if (encoded.ok()) {
+                             ids[at] = std::move(encoded).value();
+                           } else {
+                             statuses[at] = std::move(encoded).error();
+                           }
                          }
                        });
+    for (std::size_t i = 0; i < order.size(); ++i)
+      TRY(std::move(statuses[i]).at(fmt::format("document {}", order[i])));
     return ids;
   }
 
@@ -94,9 +101,9 @@ class Tokens {
     return order;
   }
 
-  std::vector<TokenIds> blocks(const std::vector<Document>& documents) const {
-    std::vector<TokenIds> cut =
-        concatenated_blocks(encode(documents, file_order(documents.size())), length_limit(options_));
+  Result<std::vector<TokenIds>> blocks(const std::vector<Document>& documents) const {
+    TRY_ASSIGN(const std::vector<TokenIds> ids, encode(documents, file_order(documents.size())));
+    std::vector<TokenIds> cut = concatenated_blocks(ids, length_limit(options_));
     if (!options_.shuffle_calibration_samples) return cut;
     std::vector<TokenIds> shuffled;
     for (const std::int64_t i : shuffled_order(static_cast<std::int64_t>(cut.size()), options_.seed))
@@ -105,7 +112,7 @@ class Tokens {
   }
 
   // With a seed's order only the samples that are used are tokenised.
-  std::vector<TokenIds> single_samples(const std::vector<Document>& documents) const {
+  Result<std::vector<TokenIds>> single_samples(const std::vector<Document>& documents) const {
     const auto count = static_cast<std::int64_t>(documents.size());
     std::vector<TokenIds> samples;
     if (options_.shuffle_calibration_samples) {
@@ -115,14 +122,15 @@ class Tokens {
       for (std::size_t at = 0; at < order.size() && samples.size() < wanted; at += kPart) {
         const auto begin = order.begin() + static_cast<std::ptrdiff_t>(at);
         const auto end = order.begin() + static_cast<std::ptrdiff_t>(std::min(at + kPart, order.size()));
-        for (TokenIds& ids : encode(documents, {begin, end})) {
+        TRY_ASSIGN(std::vector<TokenIds> part, encode(documents, {begin, end}));
+        for (TokenIds& ids : part) {
           if (!ids.empty()) samples.push_back(std::move(ids));
         }
       }
       truncate_samples(samples, length_limit(options_));
       return samples;
     }
-    std::vector<TokenIds> all = encode(documents, file_order(documents.size()));
+    TRY_ASSIGN(std::vector<TokenIds> all, encode(documents, file_order(documents.size())));
     truncate_samples(all, length_limit(options_));
     for (const std::int64_t i : longest_first(all)) {
       TokenIds& ids = all[static_cast<std::size_t>(i)];

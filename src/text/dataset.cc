@@ -259,7 +259,7 @@ Result<std::vector<Document>> read_documents(const fs::path& path, const Dataset
   return documents;
 }
 
-std::vector<TokenId> document_ids(const Tokenizer& tokenizer, const Document& document) {
+Result<std::vector<TokenId>> document_ids(const Tokenizer& tokenizer, const Document& document) {
   if (document.ids) return *document.ids;
   return tokenizer.encode(document.text, !document.has_special_tokens);
 }

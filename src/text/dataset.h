@@ -58,6 +58,6 @@ Result<std::vector<Document>> read_documents(const std::filesystem::path& path, 
                                              std::int64_t most = INT64_MAX);
 
 // Token ids of a document; BOS and its like are added unless the text holds them already.
-std::vector<TokenId> document_ids(const Tokenizer& tokenizer, const Document& document);
+Result<std::vector<TokenId>> document_ids(const Tokenizer& tokenizer, const Document& document);
 
 }  // namespace nibble

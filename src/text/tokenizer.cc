@@ -20,15 +20,22 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::from_gguf(const GgufVocabulary& vo
   return text::Pipeline::create(std::move(spec)).at("vocabulary of the GGUF file");
 }
 
-std::vector<std::vector<TokenId>> Tokenizer::encode_batch(ThreadPool& pool,
-                                                          std::span<const std::string_view> texts,
-                                                          bool add_special_tokens) const {
+Result<std::vector<std::vector<TokenId>>> Tokenizer::encode_batch(ThreadPool& pool,
+                                                                  std::span<const std::string_view> texts,
+                                                                  bool add_special_tokens) const {
   std::vector<std::vector<TokenId>> ids(texts.size());
+  std::vector<Status> statuses(texts.size());
   pool.parallel_for(static_cast<std::int64_t>(texts.size()), 1, [&](std::int64_t first, std::int64_t last) {
     for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) {
-      ids[i] = encode(texts[i], add_special_tokens);
+      Result<std::vector<TokenId>> encoded = encode(texts[i], add_special_tokens);
+      if (encoded.ok()) {
+        ids[i] = std::move(encoded).value();
+      } else {
+        statuses[i] = std::move(encoded).error();
+      }
     }
   });
+  for (std::size_t i = 0; i < texts.size(); ++i) TRY(std::move(statuses[i]).at(fmt::format("text {}", i)));
   return ids;
 }
 

@@ -55,10 +55,12 @@ class Tokenizer {
   static Result<std::unique_ptr<Tokenizer>> from_gguf(const GgufVocabulary& vocabulary);
 
   virtual ~Tokenizer() = default;
-  // Any byte string is accepted; invalid UTF-8 is treated as the reference does (replacement character).
-  virtual std::vector<TokenId> encode(std::string_view text, bool add_special_tokens) const = 0;
-  virtual Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const = 0;
-  virtual std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const = 0;
+  // Any byte string is accepted; invalid UTF-8 is treated as the reference does (replacement character). What
+  // can fail is the tokenizer: an expression of its file that backtracks without end on this text, a
+  // normalizer that grows it without bound.
+  virtual Result<std::vector<TokenId>> encode(std::string_view text, bool add_special_tokens) const = 0;
+  virtual Result<Encoding> encode_with_offsets(std::string_view text, bool add_special_tokens) const = 0;
+  virtual Result<std::string> decode(std::span<const TokenId> ids, bool skip_special_tokens) const = 0;
   // Largest id + 1, added tokens included: every id of encode() is below it.
   virtual std::int64_t vocabulary_size() const = 0;
   virtual std::optional<TokenId> token_id(std::string_view token) const = 0;
@@ -66,15 +68,17 @@ class Tokenizer {
   virtual std::optional<TokenId> bos() const = 0;
   virtual std::optional<TokenId> eos() const = 0;
   // Ids that [CLS] a [SEP] b [SEP]-like templates put around a pair; used for question answering.
-  virtual Encoding encode_pair(std::string_view first, std::string_view second) const = 0;
+  virtual Result<Encoding> encode_pair(std::string_view first, std::string_view second) const = 0;
   // The chat template that came with the tokenizer, or empty.
   virtual const std::string& chat_template() const = 0;
   // A tokenizer.json that transformers reads to the same ids (for a model that came as GGUF).
   virtual Result<std::string> to_tokenizer_json() const = 0;
 
-  // encode() of each text, in the order of the texts, on all threads of the pool.
-  std::vector<std::vector<TokenId>> encode_batch(ThreadPool& pool, std::span<const std::string_view> texts,
-                                                 bool add_special_tokens) const;
+  // encode() of each text, in the order of the texts, on all threads of the pool; or the error of the first
+  // text that failed.
+  Result<std::vector<std::vector<TokenId>>> encode_batch(ThreadPool& pool,
+                                                         std::span<const std::string_view> texts,
+                                                         bool add_special_tokens) const;
 };
 
 }  // namespace nibble

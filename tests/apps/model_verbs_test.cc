@@ -87,7 +87,7 @@ TEST(Perplexity, OfStoriesOneByOneIsTheReferenceValue) {
   double nll = 0;
   std::int64_t predictions = 0;
   for (const Document& document : *documents) {
-    std::vector<TokenId> ids = document_ids(**tokenizer, document);
+    std::vector<TokenId> ids = document_ids(**tokenizer, document).value();
     ids.resize(std::min<std::size_t>(ids.size(), 512));
     const std::vector<Window> windows{{.ids = std::move(ids)}};
     const auto result = evaluate(context, **model, nullptr, windows, {});

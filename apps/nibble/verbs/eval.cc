@@ -151,8 +151,8 @@ class Eval final : public Verb {
   }
 
   static bool puts_bos_first(const Tokenizer& tokenizer) {
-    const std::vector<TokenId> ids = tokenizer.encode("a", true);
-    return tokenizer.bos() && !ids.empty() && ids.front() == *tokenizer.bos();
+    const Result<std::vector<TokenId>> ids = tokenizer.encode("a", true);
+    return tokenizer.bos() && ids.ok() && !ids->empty() && ids->front() == *tokenizer.bos();
   }
 
   static Status check_context(const Transformer& model, std::span<const Window> windows) {

@@ -28,7 +28,7 @@ class TextStream {
 
  private:
   Status show(bool last) {
-    const std::string text = tokenizer_.decode(ids_, true);
+    TRY_ASSIGN(const std::string text, tokenizer_.decode(ids_, true));
     constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
     if (!last && text.ends_with(kReplacement)) return {};
     if (text.size() <= shown_) return {};
@@ -81,7 +81,7 @@ class Generate final : public Verb {
     options_.sampling.seed = static_cast<std::uint64_t>(seed_);
     TRY(options_.sampling.validate());
     TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, open_tokenizer(program, model_));
-    const std::vector<TokenId> prompt = tokenizer->encode(prompt_, true);
+    TRY_ASSIGN(const std::vector<TokenId> prompt, tokenizer->encode(prompt_, true));
     if (prompt.empty()) return usage_error("the prompt has no tokens", "give --prompt TEXT");
     TRY_ASSIGN(LoadedModel model, load_model(program, model_));
     options_.stop_tokens = stop_tokens(*model.checkpoint, *tokenizer);
@@ -103,7 +103,7 @@ class Generate final : public Verb {
       return program.stream("\n");
     }
     Json document{{"model", model_}, {"prompt", prompt_}, {"prompt_ids", prompt}, {"ids", ids}};
-    document["text"] = tokenizer->decode(ids, true);
+    TRY_ASSIGN(document["text"], tokenizer->decode(ids, true));
     document["seconds"] = seconds.count();
     return program.print(document, "");
   }

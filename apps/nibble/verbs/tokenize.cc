@@ -91,7 +91,7 @@ class Tokenize final : public Verb {
   Status print_ids(Program& program, const Tokenizer& tokenizer,
                    const std::vector<std::string>& texts) const {
     const std::vector<std::string_view> views(texts.begin(), texts.end());
-    const auto ids = tokenizer.encode_batch(program.context().pool, views, !no_special_tokens_);
+    TRY_ASSIGN(const auto ids, tokenizer.encode_batch(program.context().pool, views, !no_special_tokens_));
     std::string lines;
     for (const std::vector<TokenId>& one : ids) lines += joined(one) + "\n";
     return program.print(Json(ids), lines);
@@ -103,7 +103,8 @@ class Tokenize final : public Verb {
     std::string lines;
     for (const std::string& text : texts) {
       TRY_ASSIGN(const std::vector<TokenId> ids, parse_ids(text, tokenizer.vocabulary_size()));
-      decoded.push_back(tokenizer.decode(ids, no_special_tokens_));
+      TRY_ASSIGN(std::string one, tokenizer.decode(ids, no_special_tokens_));
+      decoded.push_back(std::move(one));
       lines += decoded.back().get_ref<const std::string&>() + "\n";
     }
     return program.print(decoded, lines);

@@ -27,28 +27,33 @@ Result<Pattern> Pattern::from_json(const Json& object, std::string_view key) {
   if (found->is_object() && found->contains("Regex")) {
     TRY_ASSIGN(const std::string expression, json_string(*found, "Regex"));
     TRY_ASSIGN(Regex compiled, compile_oniguruma(expression));
-    return Pattern(std::move(compiled));
+    Pattern pattern(std::move(compiled));
+    pattern.linear_ = linear_finder(expression);
+    return pattern;
   }
   return bad_data(fmt::format("\"{}\" must be {{\"String\": ...}} or {{\"Regex\": ...}}", key));
 }
 
-void Pattern::for_each(std::string_view text,
-                       const std::function<void(std::size_t, std::size_t, bool)>& visit) const {
-  if (text.empty()) return;  // also for expressions that match nothing
+Status Pattern::for_each(std::string_view text,
+                         const std::function<void(std::size_t, std::size_t, bool)>& visit) const {
+  if (text.empty()) return {};  // also for expressions that match nothing
   std::size_t done = 0;
   const auto match = [&](std::size_t begin, std::size_t end) {
     if (begin > done) visit(done, begin, false);
     visit(begin, end, true);
     done = end;
   };
-  if (regex_) {
-    regex_->for_each_match(text, match);
+  if (linear_ != nullptr) {
+    linear_(text, match);
+  } else if (regex_) {
+    TRY(regex_->for_each_match(text, match));
   } else {
     for (std::size_t at = text.find(literal_); at != std::string_view::npos; at = text.find(literal_, done)) {
       match(at, at + literal_.size());
     }
   }
   if (done < text.size()) visit(done, text.size(), false);
+  return {};
 }
 
 }  // namespace nibble::text

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/regex.h"
 #include "base/suggest.h"
+#include "text/tokenizer/linear_patterns.h"
 
 namespace nibble::text {
 
@@ -61,11 +62,11 @@ class Pattern {
  public:
   static Result<Pattern> from_json(const Json& object, std::string_view key);
   static Pattern literal(std::string text) { return Pattern(std::move(text)); }
-  static Pattern regex(Regex expression) { return Pattern(std::move(expression)); }
 
-  // Calls visit(begin, end, matched) for matches and the gaps between them, in order, covering `text`.
-  void for_each(std::string_view text,
-                const std::function<void(std::size_t, std::size_t, bool)>& visit) const;
+  // Calls visit(begin, end, matched) for matches and the gaps between them, in order, covering `text`. An
+  // expression may fail on a text (Regex::for_each_match).
+  Status for_each(std::string_view text,
+                  const std::function<void(std::size_t, std::size_t, bool)>& visit) const;
   const std::string* literal_text() const { return regex_ ? nullptr : &literal_; }
 
  private:
@@ -73,6 +74,7 @@ class Pattern {
   explicit Pattern(Regex expression) : regex_(std::move(expression)) {}
   std::string literal_;
   std::optional<Regex> regex_;
+  LinearFinder linear_ = nullptr;  // finds what regex_ does
 };
 
 }  // namespace nibble::text

@@ -18,6 +18,12 @@ std::string join(const Tokens& tokens) {
   return text;
 }
 
+std::size_t size_of(const Tokens& tokens) {
+  std::size_t size = 0;
+  for (const std::string& token : tokens) size += token.size();
+  return size;
+}
+
 void replace_all(std::string& text, std::string_view from, std::string_view to) {
   std::size_t at = from.empty() ? std::string::npos : text.find(from);
   if (at == std::string::npos) return;
@@ -30,12 +36,19 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   text = std::move(out.append(text, done));
 }
 
-// A decoder that is a function of the token list.
+// A decoder that is a function of the token list, void or Status.
 template <class Rule>
 class ListDecoder final : public Decoder {
  public:
   explicit ListDecoder(Rule rule) : rule_(std::move(rule)) {}
-  void apply(Tokens& tokens) const override { rule_(tokens); }
+  Status apply(Tokens& tokens) const override {
+    if constexpr (std::is_void_v<decltype(rule_(tokens))>) {
+      rule_(tokens);
+      return {};
+    } else {
+      return rule_(tokens);
+    }
+  }
 
  private:
   Rule rule_;
@@ -139,14 +152,15 @@ Made make_strip(const Json& description) {
 Made make_replace(const Json& description) {
   TRY_ASSIGN(Pattern pattern, Pattern::from_json(description, "pattern"));
   TRY_ASSIGN(std::string content, json_string(description, "content"));
-  return list_decoder([pattern = std::move(pattern), content = std::move(content)](Tokens& tokens) {
+  return list_decoder([pattern = std::move(pattern), content = std::move(content)](Tokens& tokens) -> Status {
     for (std::string& token : tokens) {
       std::string replaced;
-      pattern.for_each(token, [&](std::size_t begin, std::size_t end, bool matched) {
+      TRY(pattern.for_each(token, [&](std::size_t begin, std::size_t end, bool matched) {
         matched ? replaced += content : replaced.append(token, begin, end - begin);
-      });
+      }));
       token = std::move(replaced);
     }
+    return {};
   });
 }
 
@@ -176,8 +190,14 @@ Made make_ctc(const Json& description) {
 
 Made make_decoder_sequence(const Json& description) {
   TRY_ASSIGN(auto steps, make_sequence<Decoder>(description, "decoders", make_decoder));
-  return list_decoder([steps = std::move(steps)](Tokens& tokens) {
-    for (const auto& step : steps) step->apply(tokens);
+  return list_decoder([steps = std::move(steps)](Tokens& tokens) -> Status {
+    const std::size_t most = 4096 + 256 * size_of(tokens);
+    for (const auto& step : steps) {
+      TRY(step->apply(tokens));
+      if (size_of(tokens) > most)
+        return bad_data(fmt::format("the decoder grows the text beyond {} bytes", most));
+    }
+    return {};
   });
 }
 

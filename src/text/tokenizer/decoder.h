@@ -15,8 +15,8 @@ namespace nibble::text {
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  // Changes the list in place; the caller joins what is left.
-  virtual void apply(std::vector<std::string>& tokens) const = 0;
+  // Changes the list in place; the caller joins what is left. Fails as Pattern::for_each does.
+  virtual Status apply(std::vector<std::string>& tokens) const = 0;
 };
 
 Result<std::unique_ptr<Decoder>> make_decoder(const Json& description);

@@ -9,6 +9,7 @@
 
 #include "base/suggest.h"
 #include "text/tokenizer/building.h"
+#include "text/tokenizer/linear_patterns.h"
 #include "text/tokenizer/word_scanner.h"
 
 namespace nibble::text {
@@ -34,7 +35,6 @@ constexpr std::string_view kO200k =
 constexpr std::string_view kTekken =
     NIBBLE_CASED_WORDS("") R"(\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|)" NIBBLE_SPACES;
 constexpr std::string_view kDigitGroups = R"(\p{N}{1,3})";
-constexpr std::string_view kDigitGroupsFromRight = R"(\d{1,3}(?=(?:\d{3})*\b))";
 constexpr std::string_view kDigitRuns = R"(\p{N}+)";
 constexpr std::string_view kOneDigit = R"(\p{N})";
 constexpr std::string_view kCjkKana = "[一-龥぀-ゟ゠-ヿ]+";
@@ -42,8 +42,9 @@ constexpr std::string_view kDeepSeek3 =
     NIBBLE_ASCII_SIGN_WORDS R"([^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|)" NIBBLE_SPACES;
 constexpr std::string_view kSpark =
     NIBBLE_ASCII_SIGN_WORDS R"([^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]|\s+(?!\S)|\s+)";
+// Characters that Unicode normalization would change are written as escapes: tools normalize what they copy.
 constexpr std::string_view kDeepSeekLetters =
-    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
+    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1F7Dᾀ-ᾴᾶ-ᾼ\u1FBEῂ-ῄῆ-ῌῐ-\u1FD3ῖ-\u1FDBῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ\u212A-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
 constexpr std::string_view kDeepSeekSigns = R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)";
 constexpr std::string_view kDeepSeekCjk = "[一-龥ࠀ-一가-퟿]+";
 constexpr std::string_view kBloom = R"( ?[^(\s|[.,!?…。，、।۔،])]+)";
@@ -67,7 +68,7 @@ const GgufPreTokenizer kBloomWords{.expressions = {kBloom}};
 const GgufPreTokenizer kBailing{
     .expressions = {
         R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)"}};
-const GgufPreTokenizer kAya{.expressions = {kDigitGroupsFromRight, kO200k}};
+const GgufPreTokenizer kAya{.expressions = {kDigitGroupsToBoundary, kO200k}};
 const GgufPreTokenizer kDefault{
     .expressions = {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Words, kDigitRuns, "[0-9][0-9][0-9]"}};
 
@@ -166,7 +167,8 @@ const std::vector<Named>& table() {
         .whole_words_first = true}},
       {"kimi-k2", {.expressions = {kKimi}}},
       {"deepseek-llm",
-       {.expressions = {R"([\r\n])", kDeepSeekLetters, kDeepSeekSigns, R"(\s+$)", kDeepSeekCjk, kDigitRuns}}},
+       {.expressions = {R"([\r\n])", kDeepSeekLetters, kDeepSeekSigns, kSpaceToLineEnd, kDeepSeekCjk,
+                        kDigitRuns}}},
       {"deepseek-coder",
        {.expressions = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kDeepSeekCjk, kOneDigit}}},
       {"deepseek-v3", kDeepSeekV3},
@@ -177,8 +179,8 @@ const std::vector<Named>& table() {
       // The formatter counts the width of these characters differently each time.
       // clang-format off
       {"afmoe",
-       {.expressions = {R"(\p{Nd}{1,3}(?=(?:\p{Nd}{3})*(?!\p{Nd})))",
-                        "[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]"
+       {.expressions = {kDigitGroupsFromRight,
+                        "[一-鿿㐀-䶿\\uF900-\\uFAFF぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]"
                         "+",
                         kDeepSeek3}}},
       // clang-format on
@@ -186,7 +188,7 @@ const std::vector<Named>& table() {
       {"gpt3-finnish", kBloomWords},
       {"poro-chat", kBloomWords},
       {"viking", {.expressions = {kBloom, kOneDigit}}},
-      {"superbpe", {.expressions = {kDigitRuns, R"((?=(\d{3})+(?!\d)))"}}},
+      {"superbpe", {.expressions = {kDigitRuns, kBetweenDigitGroups}}},
       {"bailingmoe", kBailing},
       {"bailingmoe2", kBailing},
       {"llada-moe", kBailing},
@@ -214,9 +216,15 @@ Result<GgufPreTokenizer> gguf_pre_tokenizer(std::string_view name) {
     if (named.name == name) return named.pre;
   }
   std::vector<std::string> names;
-  for (const Named& named : table()) names.emplace_back(named.name);
+  for (const std::string_view known : gguf_pre_tokenizer_names()) names.emplace_back(known);
   return bad_data(fmt::format("unknown pre-tokenizer \"{}\" in tokenizer.ggml.pre", name),
                   did_you_mean(name, names));
+}
+
+std::vector<std::string_view> gguf_pre_tokenizer_names() {
+  std::vector<std::string_view> names;
+  for (const Named& named : table()) names.push_back(named.name);
+  return names;
 }
 
 std::string pre_tokenizer_json(const GgufPreTokenizer& pre) {

@@ -29,6 +29,8 @@ struct GgufPreTokenizer {
 // An empty name means "default". Unknown names are an error with the nearest ones.
 Result<GgufPreTokenizer> gguf_pre_tokenizer(std::string_view name);
 
+std::vector<std::string_view> gguf_pre_tokenizer_names();
+
 std::string pre_tokenizer_json(const GgufPreTokenizer& pre);
 
 }  // namespace nibble::text

@@ -14,8 +14,12 @@ using Made = Result<std::unique_ptr<Normalizer>>;
 class Sequence final : public Normalizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Normalizer>> steps) : steps_(std::move(steps)) {}
-  void apply(TrackedText& text) const override {
-    for (const auto& step : steps_) step->apply(text);
+  Status apply(TrackedText& text) const override {
+    for (const auto& step : steps_) {
+      TRY(step->apply(text));
+      TRY(text.check_growth());
+    }
+    return {};
   }
 
  private:
@@ -27,7 +31,7 @@ template <class Rule>
 class PerCharacter final : public Normalizer {
  public:
   explicit PerCharacter(Rule rule) : rule_(rule) {}
-  void apply(TrackedText& text) const override {
+  Status apply(TrackedText& text) const override {
     Rewriter out(text);
     for (std::size_t i = 0; i < text.bytes.size();) {
       const DecodedChar c = decode_char(text.bytes.data() + i);
@@ -35,6 +39,7 @@ class PerCharacter final : public Normalizer {
       i += c.length;
     }
     out.finish();
+    return {};
   }
 
  private:
@@ -87,7 +92,7 @@ Made make_byte_level(const Json&) {
 class Strip final : public Normalizer {
  public:
   Strip(bool left, bool right) : left_(left), right_(right) {}
-  void apply(TrackedText& text) const override {
+  Status apply(TrackedText& text) const override {
     std::size_t begin = 0, end = text.bytes.size();
     while (left_ && begin < end) {
       const DecodedChar c = decode_char(text.bytes.data() + begin);
@@ -99,10 +104,11 @@ class Strip final : public Normalizer {
       if (!is_space(c.code)) break;
       end -= c.length;
     }
-    if (begin == 0 && end == text.bytes.size()) return;
+    if (begin == 0 && end == text.bytes.size()) return {};
     Rewriter out(text);
     out.keep(begin, end);
     out.finish();
+    return {};
   }
 
  private:
@@ -119,11 +125,12 @@ class Replace final : public Normalizer {
  public:
   Replace(Pattern pattern, std::string content)
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
-  void apply(TrackedText& text) const override {
+  Status apply(TrackedText& text) const override {
     const std::string* literal = pattern_.literal_text();
-    if (literal != nullptr && text.bytes.find(*literal) == std::string::npos) return;
+    if (literal != nullptr && text.bytes.find(*literal) == std::string::npos) return {};
     Rewriter out(text);
-    pattern_.for_each(text.bytes, [&](std::size_t begin, std::size_t end, bool matched) {
+    TRY(pattern_.for_each(text.bytes, [&](std::size_t begin, std::size_t end, bool matched) {
+      if (out.size() > text.most_bytes) return;
       if (!matched) {
         out.keep(begin, end);
       } else if (begin == end) {
@@ -131,8 +138,9 @@ class Replace final : public Normalizer {
       } else {
         out.put(content_, begin, end);
       }
-    });
+    }));
     out.finish();
+    return text.check_growth();
   }
 
  private:
@@ -149,12 +157,13 @@ Made make_replace(const Json& description) {
 class Prepend final : public Normalizer {
  public:
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
-  void apply(TrackedText& text) const override {
-    if (text.bytes.empty()) return;
+  Status apply(TrackedText& text) const override {
+    if (text.bytes.empty()) return {};
     Rewriter out(text);
     out.insert(prefix_);
     out.keep(0, text.bytes.size());
     out.finish();
+    return {};
   }
 
  private:

@@ -15,8 +15,8 @@ namespace nibble::text {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  // `text.bytes` is valid UTF-8 and stays so.
-  virtual void apply(TrackedText& text) const = 0;
+  // `text.bytes` is valid UTF-8 and stays so. Fails as Pattern::for_each and check_growth() do.
+  virtual Status apply(TrackedText& text) const = 0;
 };
 
 Result<std::unique_ptr<Normalizer>> make_normalizer(const Json& description);

@@ -20,7 +20,7 @@ class Precompiled final : public Normalizer {
  public:
   explicit Precompiled(Charsmap map) : map_(std::move(map)) {}
 
-  void apply(TrackedText& text) const override {
+  Status apply(TrackedText& text) const override {
     Rewriter out(text);
     const std::string& bytes = text.bytes;
     for (std::size_t begin = 0; begin < bytes.size();) {
@@ -35,6 +35,7 @@ class Precompiled final : public Normalizer {
       begin = end;
     }
     out.finish();
+    return {};
   }
 
  private:

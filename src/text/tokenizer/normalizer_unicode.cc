@@ -28,11 +28,11 @@ class UnicodeForm final : public Normalizer {
                                                 (form.compatible ? UTF8PROC_COMPAT : 0))) {}
 
   // ASCII runs are kept; the rest is normalized from one safe boundary to the next.
-  void apply(TrackedText& text) const override {
+  Status apply(TrackedText& text) const override {
     const std::string& bytes = text.bytes;
     const auto first = std::find_if(bytes.begin(), bytes.end(),
                                     [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
-    if (first == bytes.end()) return;
+    if (first == bytes.end()) return {};
     Rewriter out(text);
     for (std::size_t i = 0; i < bytes.size();) {
       const std::size_t begin = i;
@@ -45,6 +45,7 @@ class UnicodeForm final : public Normalizer {
       normalize(text, begin, i, out);
     }
     out.finish();
+    return {};
   }
 
  private:
@@ -176,10 +177,11 @@ class Bert final : public Normalizer {
         lower_(lower),
         decompose_(kForms[1]) {}
 
-  void apply(TrackedText& text) const override {
+  Status apply(TrackedText& text) const override {
     if (clean_ || chinese_) clean_and_space(text);
-    if (strip_accents_) decompose_.apply(text);
+    if (strip_accents_) TRY(decompose_.apply(text));
     if (strip_accents_ || lower_) strip_and_lower(text);
+    return {};
   }
 
  private:

@@ -16,6 +16,10 @@ namespace {
 constexpr std::size_t kLongPiece = WordCache::kLongestPiece;
 // Positions are 32 bits wide: longer texts are encoded part by part, cut before white space.
 constexpr std::size_t kLongestText = std::size_t{1} << 30;
+// How long normalizers and pre-tokenizers may make a text (NFKC makes 18 characters of one, U+FDFA).
+std::size_t most_bytes(std::size_t text_size) {
+  return std::min<std::size_t>(4096 + 256 * text_size, UINT32_MAX);
+}
 
 Result<Json> parse_component(const std::string& text) {
   return text.empty() ? Result<Json>(Json()) : parse_json(text);
@@ -52,6 +56,7 @@ TrackedText slice(const TrackedText& text, Span span) {
   TrackedText part;
   part.bytes = text.bytes.substr(span.begin, span.end - span.begin);
   part.tracked = text.tracked;
+  part.most_bytes = text.most_bytes;
   part.starts_text = text.starts_text && span.begin == 0;
   if (text.tracked) part.origin.assign(text.origin.begin() + span.begin, text.origin.begin() + span.end);
   return part;
@@ -64,6 +69,7 @@ struct Pipeline::Sink {
   std::vector<TokenOffset> offsets;
   bool tracked = false;
   Scratch* scratch = nullptr;
+  Status failure;  // the first; what follows it is left out
 
   // `text`: what the token looks like to the trimming of offsets.
   void put(TokenId id, Span original, std::string_view text, const PostProcessor& post) {
@@ -138,7 +144,10 @@ Status Pipeline::assign_added_ids() {
     end = std::max(end, token.id + 1);
     TrackedText text;
     text.bytes = token.content;
-    if (token.normalized && normalizer_ && !spec_.match_added_tokens_verbatim) normalizer_->apply(text);
+    text.most_bytes = most_bytes(text.bytes.size());
+    if (token.normalized && normalizer_ && !spec_.match_added_tokens_verbatim) {
+      TRY(normalizer_->apply(text).at(fmt::format("added token \"{}\"", token.content)));
+    }
     added_texts_.push_back(std::move(text.bytes));
   }
   token_count_ = static_cast<std::size_t>(end);
@@ -161,7 +170,7 @@ Status Pipeline::assign_added_ids() {
   return {};
 }
 
-std::vector<TokenId> Pipeline::encode(std::string_view text, bool add_special_tokens) const {
+Result<std::vector<TokenId>> Pipeline::encode(std::string_view text, bool add_special_tokens) const {
   const BorrowedScratch scratch(*this);
   Sink sink;
   sink.scratch = scratch.get();
@@ -173,6 +182,7 @@ std::vector<TokenId> Pipeline::encode(std::string_view text, bool add_special_to
       sink.ids.insert(sink.ids.end(), piece.special.begin(), piece.special.end());
     }
   }
+  TRY(std::move(sink.failure));
   return std::move(sink.ids);
 }
 
@@ -187,6 +197,7 @@ void Pipeline::encode_plain(std::string_view text, Sink& sink) const {
       tracked.bytes = to_valid_utf8(text.substr(0, part));
     }
     tracked.starts_text = starts_text;
+    tracked.most_bytes = most_bytes(tracked.bytes.size());
     if (raw_finder_->empty()) {
       encode_raw_segment(std::move(tracked), sink);
     } else {
@@ -207,7 +218,9 @@ void Pipeline::put_added(const AddedToken& token, const TrackedText& text, Span 
 }
 
 void Pipeline::encode_raw_segment(TrackedText text, Sink& sink) const {
-  if (normalizer_) normalizer_->apply(text);
+  if (!sink.failure.ok()) return;
+  if (normalizer_) sink.failure = normalizer_->apply(text);
+  if (!sink.failure.ok()) return;
   if (normalized_finder_->empty()) return encode_normalized_segment(std::move(text), sink);
   normalized_finder_->for_each(text.bytes, [&](Span span, const AddedToken* token) {
     if (token == nullptr) return encode_normalized_segment(slice(text, span), sink);
@@ -216,11 +229,12 @@ void Pipeline::encode_raw_segment(TrackedText text, Sink& sink) const {
 }
 
 void Pipeline::encode_normalized_segment(TrackedText text, Sink& sink) const {
-  if (text.bytes.empty()) return;
+  if (text.bytes.empty() || !sink.failure.ok()) return;
   Pieces pieces;
   pieces.spans.push_back({0, static_cast<std::uint32_t>(text.bytes.size())});
   pieces.text = std::move(text);
-  if (plan_.pre_tokenizer) plan_.pre_tokenizer->apply(pieces);
+  if (plan_.pre_tokenizer) sink.failure = plan_.pre_tokenizer->apply(pieces);
+  if (!sink.failure.ok()) return;
   for (const Span& span : pieces.spans) encode_piece(pieces.text, span, sink);
 }
 
@@ -260,12 +274,13 @@ void Pipeline::encode_part_cached(std::string_view part, Sink& sink) const {
   if (fits) WordCache::store(*entry, part, std::span(sink.ids).subspan(static_cast<std::size_t>(first)));
 }
 
-Encoding Pipeline::encode_tracked(std::string_view text) const {
+Result<Encoding> Pipeline::encode_tracked(std::string_view text) const {
   const BorrowedScratch scratch(*this);
   Sink sink;
   sink.scratch = scratch.get();
   sink.tracked = true;
   encode_plain(text, sink);
+  TRY(std::move(sink.failure));
   Encoding encoding;
   encoding.ids = std::move(sink.ids);
   encoding.offsets = std::move(sink.offsets);
@@ -296,13 +311,15 @@ Encoding Pipeline::assemble(const std::vector<TemplatePiece>& pieces, std::span<
   return out;
 }
 
-Encoding Pipeline::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
-  const Encoding part = encode_tracked(text);
+Result<Encoding> Pipeline::encode_with_offsets(std::string_view text, bool add_special_tokens) const {
+  TRY_ASSIGN(const Encoding part, encode_tracked(text));
   return assemble(post_.single, {&part, 1}, add_special_tokens);
 }
 
-Encoding Pipeline::encode_pair(std::string_view first, std::string_view second) const {
-  const std::array<Encoding, 2> parts{encode_tracked(first), encode_tracked(second)};
+Result<Encoding> Pipeline::encode_pair(std::string_view first, std::string_view second) const {
+  std::array<Encoding, 2> parts;
+  TRY_ASSIGN(parts[0], encode_tracked(first));
+  TRY_ASSIGN(parts[1], encode_tracked(second));
   return assemble(post_.pair, parts, true);
 }
 
@@ -313,7 +330,7 @@ std::string_view Pipeline::text_for_decoding(TokenId id) const {
                     : spec_.model.vocabulary.text(id);
 }
 
-std::string Pipeline::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {
+Result<std::string> Pipeline::decode(std::span<const TokenId> ids, bool skip_special_tokens) const {
   std::vector<std::string> tokens;
   tokens.reserve(ids.size());
   for (const TokenId id : ids) {
@@ -322,7 +339,7 @@ std::string Pipeline::decode(std::span<const TokenId> ids, bool skip_special_tok
     if (added_index_[index] < 0 && !spec_.model.vocabulary.has(id)) continue;
     if (!skip_special_tokens || !is_special_[index]) tokens.emplace_back(text_for_decoding(id));
   }
-  if (decoder_) decoder_->apply(tokens);
+  if (decoder_) TRY(decoder_->apply(tokens));
   std::string text;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (i > 0 && !decoder_) text += ' ';  // without a decoder, tokens are words

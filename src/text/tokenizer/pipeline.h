@@ -26,15 +26,15 @@ class Pipeline final : public Tokenizer {
  public:
   static Result<std::unique_ptr<Tokenizer>> create(TokenizerSpec spec);
 
-  std::vector<TokenId> encode(std::string_view text, bool add_special_tokens) const override;
-  Encoding encode_with_offsets(std::string_view text, bool add_special_tokens) const override;
-  std::string decode(std::span<const TokenId> ids, bool skip_special_tokens) const override;
+  Result<std::vector<TokenId>> encode(std::string_view text, bool add_special_tokens) const override;
+  Result<Encoding> encode_with_offsets(std::string_view text, bool add_special_tokens) const override;
+  Result<std::string> decode(std::span<const TokenId> ids, bool skip_special_tokens) const override;
   std::int64_t vocabulary_size() const override { return static_cast<std::int64_t>(token_count_); }
   std::optional<TokenId> token_id(std::string_view token) const override;
   std::string token_text(TokenId id) const override;
   std::optional<TokenId> bos() const override { return spec_.bos; }
   std::optional<TokenId> eos() const override { return spec_.eos; }
-  Encoding encode_pair(std::string_view first, std::string_view second) const override;
+  Result<Encoding> encode_pair(std::string_view first, std::string_view second) const override;
   const std::string& chat_template() const override { return spec_.chat_template; }
   Result<std::string> to_tokenizer_json() const override;
 
@@ -57,7 +57,7 @@ class Pipeline final : public Tokenizer {
   void encode_normalized_segment(TrackedText text, Sink& sink) const;
   void encode_piece(const TrackedText& text, const Span& span, Sink& sink) const;
   void encode_part_cached(std::string_view part, Sink& sink) const;
-  Encoding encode_tracked(std::string_view text) const;
+  Result<Encoding> encode_tracked(std::string_view text) const;
   Encoding assemble(const std::vector<TemplatePiece>& pieces, std::span<const Encoding> parts,
                     bool special) const;
   std::string_view text_for_decoding(TokenId id) const;

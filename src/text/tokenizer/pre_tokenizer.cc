@@ -16,8 +16,12 @@ using Made = Result<std::unique_ptr<PreTokenizer>>;
 class Sequence final : public PreTokenizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<PreTokenizer>> steps) : steps_(std::move(steps)) {}
-  void apply(Pieces& pieces) const override {
-    for (const auto& step : steps_) step->apply(pieces);
+  Status apply(Pieces& pieces) const override {
+    for (const auto& step : steps_) {
+      TRY(step->apply(pieces));
+      TRY(pieces.text.check_growth());
+    }
+    return {};
   }
 
  private:
@@ -29,7 +33,7 @@ template <class Rule>
 class CharacterSplit final : public PreTokenizer {
  public:
   CharacterSplit(Rule rule, SplitBehavior behavior) : rule_(rule), behavior_(behavior) {}
-  void apply(Pieces& pieces) const override {
+  Status apply(Pieces& pieces) const override {
     split_pieces(pieces, behavior_, false, [this](std::string_view text, Splitter& out) {
       std::size_t gap = 0;
       for (std::size_t i = 0; i < text.size();) {
@@ -44,6 +48,7 @@ class CharacterSplit final : public PreTokenizer {
       }
       if (gap < text.size()) out.add(gap, text.size(), false);
     });
+    return {};
   }
 
  private:
@@ -90,7 +95,7 @@ Made make_delimiter(const Json& description) {
 // \w+|[^\w\s]+, the rest removed.
 class Whitespace final : public PreTokenizer {
  public:
-  void apply(Pieces& pieces) const override {
+  Status apply(Pieces& pieces) const override {
     split_pieces(pieces, SplitBehavior::kIsolated, false, [](std::string_view text, Splitter& out) {
       int last = 0;  // 0 space, 1 word, 2 other
       std::size_t begin = 0;
@@ -106,6 +111,7 @@ class Whitespace final : public PreTokenizer {
       }
       if (last != 0) out.add(begin, text.size(), false);
     });
+    return {};
   }
 };
 
@@ -116,7 +122,7 @@ Made make_whitespace(const Json&) {
 class FixedLength final : public PreTokenizer {
  public:
   explicit FixedLength(std::int64_t chars) : chars_(chars) {}
-  void apply(Pieces& pieces) const override {
+  Status apply(Pieces& pieces) const override {
     split_pieces(pieces, SplitBehavior::kIsolated, false, [this](std::string_view text, Splitter& out) {
       for (std::size_t i = 0; i < text.size();) {
         const std::size_t begin = i;
@@ -124,6 +130,7 @@ class FixedLength final : public PreTokenizer {
         out.add(begin, i, false);
       }
     });
+    return {};
   }
 
  private:
@@ -148,12 +155,15 @@ class Split final : public PreTokenizer {
  public:
   Split(Pattern pattern, std::optional<WordScanner> scanner, SplitBehavior behavior, bool invert)
       : pattern_(std::move(pattern)), scanner_(scanner), behavior_(behavior), invert_(invert) {}
-  void apply(Pieces& pieces) const override {
-    split_pieces(pieces, behavior_, invert_, [this](std::string_view text, Splitter& out) {
+  Status apply(Pieces& pieces) const override {
+    Status status;
+    split_pieces(pieces, behavior_, invert_, [&](std::string_view text, Splitter& out) {
       if (scanner_) return scan_words(*scanner_, text, out);
-      pattern_.for_each(
+      if (!status.ok()) return;
+      status = pattern_.for_each(
           text, [&](std::size_t begin, std::size_t end, bool matched) { out.add(begin, end, matched); });
     });
+    return status;
   }
 
  private:
@@ -198,7 +208,7 @@ class ByteLevel final : public PreTokenizer {
         use_regex_(use_regex),
         rewrite_(rewrite) {}
 
-  void apply(Pieces& pieces) const override {
+  Status apply(Pieces& pieces) const override {
     if (add_prefix_space_) {
       prepend_to_spans(pieces, " ", [&](const Span& span) { return pieces.text.bytes[span.begin] != ' '; });
     }
@@ -207,6 +217,7 @@ class ByteLevel final : public PreTokenizer {
                    [this](std::string_view text, Splitter& out) { scan_words(scanner_, text, out); });
     }
     if (rewrite_) rewrite(pieces);
+    return {};
   }
 
  private:
@@ -244,7 +255,7 @@ class Metaspace final : public PreTokenizer {
     append_utf8(replacement_, replacement);
   }
 
-  void apply(Pieces& pieces) const override {
+  Status apply(Pieces& pieces) const override {
     Rewriter out(pieces.text);
     for (Span& span : pieces.spans) {
       const auto begin = static_cast<std::uint32_t>(out.size());
@@ -253,7 +264,7 @@ class Metaspace final : public PreTokenizer {
       span = {begin, static_cast<std::uint32_t>(out.size())};
     }
     out.finish();
-    if (!split_) return;
+    if (!split_) return {};
     split_pieces(pieces, SplitBehavior::kMergedWithNext, false,
                  [this](std::string_view text, Splitter& sink) {
                    std::size_t gap = 0;
@@ -265,6 +276,7 @@ class Metaspace final : public PreTokenizer {
                    }
                    if (gap < text.size()) sink.add(gap, text.size(), false);
                  });
+    return {};
   }
 
  private:

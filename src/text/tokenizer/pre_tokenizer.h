@@ -20,7 +20,8 @@ struct Pieces {
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
-  virtual void apply(Pieces& pieces) const = 0;
+  // Fails as Pattern::for_each and check_growth() do.
+  virtual Status apply(Pieces& pieces) const = 0;
 };
 
 struct PreTokenizerPlan {

@@ -53,7 +53,7 @@ class SentencePieceNormalizer final : public Normalizer {
     symbols_ = ByteTrie(std::move(keys));
   }
 
-  void apply(TrackedText& text) const override {
+  Status apply(TrackedText& text) const override {
     const std::string& bytes = text.bytes;
     std::size_t at = 0;
     if (options_.remove_extra_whitespaces) {
@@ -69,6 +69,7 @@ class SentencePieceNormalizer final : public Normalizer {
       if (options_.add_dummy_prefix && options_.whitespace_as_suffix) out.insert(space_);
     }
     out.finish();
+    return {};
   }
 
  private:
@@ -135,7 +136,7 @@ class SentencePieceDecoder final : public Decoder {
         unk_(std::move(unk)),
         unk_surface_(std::move(unk_surface)) {}
 
-  void apply(std::vector<std::string>& tokens) const override {
+  Status apply(std::vector<std::string>& tokens) const override {
     std::string text, run;
     bool at_start = true, took_space = false;
     const auto flush = [&] {
@@ -153,6 +154,7 @@ class SentencePieceDecoder final : public Decoder {
     }
     flush();
     tokens.assign(1, std::move(text));
+    return {};
   }
 
  private:

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer/tracked_text.h"
 
+#include <fmt/format.h>
+
 #include "text/tokenizer/unicode.h"
 
 namespace nibble::text {
+
+Status TrackedText::check_growth() const {
+  if (bytes.size() <= most_bytes) return {};
+  return bad_data(fmt::format("the normalizer or pre-tokenizer grows the text beyond {} bytes", most_bytes),
+                  "no known tokenizer makes a text more than a few times longer");
+}
 
 Span TrackedText::original(Span span) const {
   if (!tracked || span.begin >= span.end) return {};

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
+
 namespace nibble::text {
 
 struct Span {
@@ -20,8 +22,12 @@ struct TrackedText {
   std::string bytes;
   std::vector<Span> origin;  // one a byte, when tracked
   bool tracked = false;
+  std::size_t most_bytes = SIZE_MAX;  // to which steps may grow it
   bool starts_text = true;  // the first byte came from, or was put before, the first byte of the user's text
 
+  // Whether the last step kept within most_bytes. Sequences ask after each step: twenty steps that double the
+  // text are a small file and a big bill.
+  Status check_growth() const;
   // The original range of [span.begin, span.end); empty spans map to an empty range.
   Span original(Span span) const;
 };
