@@ -19,6 +19,7 @@ class AwqModifier final : public Modifier {
   Status initialize(ModelState& state) override;
   unsigned needs(const ModelState& state, const ModuleInfo& module) const override;
   Grain grain(const ModelState&) const override { return Grain::kBlock; }
+  bool preserves_function() const override { return true; }
   Status on_calibration_start(ModelState& state) override;
   Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
 

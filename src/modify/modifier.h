@@ -150,6 +150,9 @@ class Modifier {
   virtual Grain grain(const ModelState&) const { return Grain::kModule; }
   // Whether blocks that follow are calibrated with this modifier's weights (`propagate_error` permitting).
   virtual bool changes_weights(const ModelState&) const { return true; }
+  // Only moves scales between layers: the original model may take part, so that later modifiers compare like
+  // with like.
+  virtual bool preserves_function() const { return false; }
   // Statistics of the original model that are needed before the first unit (sparsity profiles).
   virtual unsigned survey_needs(const ModelState&, const ModuleInfo&) const { return kNoStatistic; }
   virtual Status on_survey(const UnitWork& /*block*/, Context&) { return {}; }

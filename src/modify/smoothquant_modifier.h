@@ -19,6 +19,7 @@ class SmoothQuantModifier final : public Modifier {
   Status initialize(ModelState& state) override;
   unsigned needs(const ModelState& state, const ModuleInfo& module) const override;
   Grain grain(const ModelState&) const override { return Grain::kBlock; }
+  bool preserves_function() const override { return true; }
   Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
 
  private:

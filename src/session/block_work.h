@@ -15,7 +15,7 @@ namespace nibble {
 struct BlockWork {
   std::string name;  // "model.layers.3"
   std::unique_ptr<Block> block;
-  std::unique_ptr<Block> original;  // as loaded; null unless a modifier compares with it
+  std::unique_ptr<Block> original;  // computes what the source does; null unless a modifier compares with it
   std::vector<ModuleWork> modules;  // linears, norms and the attention, in module order
 };
 

@@ -263,7 +263,7 @@ class Walk {
       unit.name = key;
       unit.judge = gathering.judge.get();
       for (const std::size_t i : units[key]) unit.modules.push_back(std::move(work.modules[i]));
-      const Status status = apply(k, unit, *gathering.gatherer, work.block.get());
+      const Status status = apply(k, unit, *gathering.gatherer, &work);
       for (std::size_t i = 0; i < unit.modules.size(); ++i)
         work.modules[units[key][i]] = std::move(unit.modules[i]);
       if (!status.ok()) return status;
@@ -277,7 +277,7 @@ class Walk {
     return found != units_.end() ? found->second : module.name;
   }
 
-  Status apply(std::size_t k, UnitWork& unit, Gatherer& gatherer, Block* block) {
+  Status apply(std::size_t k, UnitWork& unit, Gatherer& gatherer, BlockWork* block) {
     if (unit.modules.empty()) return {};
     std::vector<Before> before;
     for (ModuleWork& work : unit.modules) {
@@ -289,7 +289,10 @@ class Walk {
     for (std::size_t i = 0; i < unit.modules.size(); ++i) {
       ModuleWork& work = unit.modules[i];
       work.statistics = nullptr;
-      if (block != nullptr && changes && before[i].is_changed(work)) TRY(put_back(context_, *block, work));
+      if (block == nullptr || !changes || !before[i].is_changed(work)) continue;
+      TRY(put_back(context_, *block->block, work));
+      if (block->original && modifiers()[k]->preserves_function())
+        TRY(put_back(context_, *block->original, work));
     }
     rows_.add(reports, run_.state.model);
     entry_.changes.insert(entry_.changes.end(), reports.begin(), reports.end());
