@@ -17,11 +17,10 @@ Matrix copy_out(const Pass& pass, const ActivationBuffer& buffer, const Chunk& c
   return out;
 }
 
-void copy_in(const Pass& pass, Matrix from, const Chunk& chunk, ActivationBuffer& buffer) {
+void copy_in(const Matrix& from, const Chunk& chunk, ActivationBuffer& buffer) {
   CHECK(from.cols() == buffer.cols() && from.rows() == chunk.rows(), "a chunk of another shape");
   std::memcpy(buffer.row(chunk.first_row), from.data(), bytes_of(chunk.rows(), buffer.cols()));
   buffer.release(chunk.first_row, chunk.rows());
-  pass.give(std::move(from));
 }
 
 }  // namespace
@@ -53,14 +52,12 @@ Status Stream::begin_move(int stage, std::int64_t input_width) {
   return {};
 }
 
-void Stream::put(const Pass& pass, const Chunk& chunk, BlockState state) {
-  copy_in(pass, std::move(state.hidden), chunk, hidden_);
-  if (next_stage_ != 0) copy_in(pass, std::move(state.input), chunk, *next_input_);
+void Stream::put(const Chunk& chunk, const BlockState& state) {
+  copy_in(state.hidden, chunk, hidden_);
+  if (next_stage_ != 0) copy_in(state.input, chunk, *next_input_);
 }
 
-void Stream::put_hidden(const Pass& pass, const Chunk& chunk, Matrix hidden) {
-  copy_in(pass, std::move(hidden), chunk, hidden_);
-}
+void Stream::put_hidden(const Chunk& chunk, const Matrix& hidden) { copy_in(hidden, chunk, hidden_); }
 
 void Stream::end_move() {
   input_ = std::move(next_input_);

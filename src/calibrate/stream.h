@@ -35,8 +35,8 @@ class Stream {
   // Moves all chunks to a later point: begin_move, put for every chunk, end_move. At stage 0 (of the next
   // block) only the hidden states are kept.
   Status begin_move(int stage, std::int64_t input_width);
-  void put(const Pass& pass, const Chunk& chunk, BlockState state);
-  void put_hidden(const Pass& pass, const Chunk& chunk, Matrix hidden);
+  void put(const Chunk& chunk, const BlockState& state);
+  void put_hidden(const Chunk& chunk, const Matrix& hidden);
   void end_move();
 
   // For snapshots.

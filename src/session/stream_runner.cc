@@ -14,6 +14,13 @@ std::int64_t rows_of(const std::vector<Chunk>& chunks) {
   return chunks.empty() ? 0 : chunks.back().first_row + chunks.back().rows();
 }
 
+// What a stage has taken out of the state keeps its shape, but holds nothing.
+void give_back(const Pass& pass, BlockState state) {
+  for (Matrix* matrix : {&state.hidden, &state.input}) {
+    if (matrix->data() != nullptr) pass.give(std::move(*matrix));
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<StreamRunner>> StreamRunner::create(Context& context, Transformer& model,
@@ -43,7 +50,7 @@ Status StreamRunner::embed(const CalibrationData& data) {
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
     TRY(check_stop());
     TRY_ASSIGN(const Matrix hidden, model_.embed(context_, chunks_[i].batch));
-    for (Stream& stream : streams_) stream.put_hidden(passes_[i], chunks_[i], hidden);
+    for (Stream& stream : streams_) stream.put_hidden(chunks_[i], hidden);
   }
   if (settings_.with_original) {
     original_.emplace(std::move(streams_.back()));
@@ -124,9 +131,9 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
   InputPointers pointers(settings_.all_experts);
   if (g.original != nullptr) {
     original = at_stage(*g.original, pass, chunk, *g.blocks[0].original, first);
-    if (g.stays && streams_.size() == 1) g.original->put(pass, chunk, original);
+    if (g.stays && streams_.size() == 1) g.original->put(chunk, original);
   }
-  if (g.stays) g.stream.put(pass, chunk, state);
+  if (g.stays) g.stream.put(chunk, state);
   for (std::size_t b = 0; b < g.blocks.size(); ++b) {
     const Block& block = *g.blocks[b].block;
     Gatherer& gatherer = *g.gatherings[b].gatherer;
@@ -153,7 +160,9 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
     state = g.blocks[b + 1].block->start(pass, std::move(state.hidden));
     if (g.original != nullptr) original = g.blocks[b + 1].original->start(pass, std::move(original.hidden));
   }
-  if (g.moves_on) g.stream.put_hidden(pass, chunk, std::move(state.hidden));
+  if (g.moves_on) g.stream.put_hidden(chunk, state.hidden);
+  give_back(pass, std::move(state));
+  give_back(pass, std::move(original));
   return {};
 }
 
@@ -165,7 +174,8 @@ Status StreamRunner::move_through(Stream& stream, const std::vector<const Block*
     BlockState state = at_stage(stream, pass, chunks_[i], *blocks[0], Block::kStages);
     for (std::size_t b = 1; b < blocks.size(); ++b)
       state.hidden = blocks[b]->forward(pass, std::move(state.hidden));
-    stream.put_hidden(pass, chunks_[i], std::move(state.hidden));
+    stream.put_hidden(chunks_[i], state.hidden);
+    give_back(pass, std::move(state));
   }
   stream.end_move();
   return {};
