@@ -79,7 +79,8 @@ class Walk {
   Result<std::unique_ptr<StreamRunner>> make_runner(int streams, bool with_original) {
     const StreamRunner::Settings settings{.streams = streams,
                                           .with_original = with_original,
-                                          .all_experts = run_.options.moe_calibrate_all_experts};
+                                          .all_experts = run_.options.moe_calibrate_all_experts,
+                                          .chunk_tokens = run_.chunk_tokens};
     return StreamRunner::create(context_, *model_, *run_.data, settings,
                                 {.budget = run_.budget, .spill_folder = run_.spill_folder});
   }

@@ -214,9 +214,10 @@ Status Job::plan_files(Context& context) {
     TRY_ASSIGN(memory_budget_, parse_byte_size(options_.memory_budget));
   }
   estimate_ = estimate_data_free(*checkpoint_, output_, memory_budget_, context.pool);
+  if (is_walk_) TRY(estimate_walk(context));
   if (memory_budget_ > 0 && estimate_.peak_memory_bytes > memory_budget_) {
     warn(context,
-         fmt::format("the largest module needs about {}, more than the memory budget of {}",
+         fmt::format("the work needs about {}, more than the memory budget of {}",
                      format_byte_size(estimate_.peak_memory_bytes), format_byte_size(memory_budget_)));
   }
   return {};
@@ -234,6 +235,26 @@ void Job::resume_only_what_exists(Context& context) {
   warn(context,
        fmt::format("there is nothing to resume at {}: the run starts from the beginning", partial.string()));
   options_.resume = false;
+}
+
+// Replaces the memory, adds the time.
+Status Job::estimate_walk(Context& context) {
+  const CalibrationNeeds needs{.checkpoint = *checkpoint_,
+                               .options = options_,
+                               .state = state_,
+                               .plan = output_,
+                               .walk = walk_,
+                               .lifecycle = *lifecycle_,
+                               .data = data_ ? &*data_ : nullptr};
+  TRY_ASSIGN(memory_, calibration_memory(needs));
+  TRY_ASSIGN(const double seconds, calibration_seconds(needs, context.pool));
+  estimate_.peak_memory_bytes = memory_.peak(total_budget());
+  estimate_.seconds += seconds;
+  return {};
+}
+
+std::uint64_t Job::total_budget() const {
+  return memory_budget_ > 0 ? memory_budget_ : usable_memory_bytes() / 5 * 4;
 }
 
 Status Job::check_output() const {
@@ -341,7 +362,7 @@ Status Job::run_modifiers(const fs::path& folder, Context& context) {
     return run_data_free({*checkpoint_, output_, *lifecycle_, writer_.get(), memory_budget_}, report_.modules,
                          context);
   }
-  MemoryBudget budget(memory_budget_ > 0 ? memory_budget_ : usable_memory_bytes() / 5 * 4);
+  MemoryBudget budget(memory_.buffer_budget(total_budget()));
   const CalibratedRun run{.checkpoint = *checkpoint_,
                           .options = options_,
                           .state = state_,
@@ -353,6 +374,7 @@ Status Job::run_modifiers(const fs::path& folder, Context& context) {
                           .writer = writer_.get(),
                           .budget = budget,
                           .spill_folder = folder,
+                          .chunk_tokens = memory_.chunk_tokens(total_budget()),
                           .ledger = ledger_ ? &*ledger_ : nullptr};
   return run_calibrated(run, report_, context);
 }

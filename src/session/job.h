@@ -11,6 +11,8 @@
 #include "checkpoint/output_directory.h"
 #include "nibble/options.h"
 #include "session/calibration_data.h"
+#include "session/calibration_estimate.h"
+#include "session/estimate.h"
 #include "session/ledger.h"
 #include "session/lifecycle.h"
 #include "session/model_card.h"
@@ -19,11 +21,6 @@
 #include "session/walk_plan.h"
 
 namespace nibble {
-
-struct Estimate {
-  std::uint64_t peak_memory_bytes = 0;
-  double seconds = 0;  // from a measurement of a few milliseconds on this machine
-};
 
 class Job {
  public:
@@ -47,6 +44,8 @@ class Job {
   void resume_only_what_exists(Context& context);
   Status open_writer(const OutputDirectory& output, Context& context);
   Status run_modifiers(const std::filesystem::path& folder, Context& context);
+  Status estimate_walk(Context& context);
+  std::uint64_t total_budget() const;
   Status check_output() const;
   Result<RunReport> run_phases(OutputDirectory* output, Context& context);
   Status write_small_files(OutputDirectory& output);
@@ -68,6 +67,7 @@ class Job {
   bool is_walk_ = false;  // forward passes, or changes of what is not quantized
   std::unique_ptr<ShardedWriter> writer_;
   std::optional<Ledger> ledger_;
+  CalibrationMemory memory_;         // of a walk
   std::uint64_t memory_budget_ = 0;  // 0: none is set
   RunReport report_;
 };

@@ -6,10 +6,6 @@
 namespace nibble {
 namespace {
 
-// Tokens that go through a block together. Enough for full matrix products, and few enough that the widest
-// activations of a chunk stay small beside a block's weights.
-constexpr std::int64_t kChunkTokens = 2048;
-
 std::int64_t rows_of(const std::vector<Chunk>& chunks) {
   return chunks.empty() ? 0 : chunks.back().first_row + chunks.back().rows();
 }
@@ -35,7 +31,7 @@ Status StreamRunner::embed(const CalibrationData& data) {
   // Routed experts see rows of which only the batch is known: there a chunk is one batch.
   const auto& sparse = model_.config().sparse_layer;
   const bool routed = std::find(sparse.begin(), sparse.end(), true) != sparse.end() && !settings_.all_experts;
-  chunks_ = make_chunks(data.batches, routed ? 0 : kChunkTokens);
+  chunks_ = make_chunks(data.batches, routed ? 0 : settings_.chunk_tokens);
   const auto workspace = std::make_shared<Workspace>();
   for (const Chunk& chunk : chunks_) {
     TRY_ASSIGN(Pass pass, model_.begin(context_, chunk.batch));

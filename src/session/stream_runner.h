@@ -26,6 +26,7 @@ class StreamRunner {
     int streams = 1;
     bool with_original = false;  // one more, of the original model
     bool all_experts = true;
+    std::int64_t chunk_tokens = 2048;
   };
   // All streams start with the embeddings. `model` and `context` must outlive the runner.
   static Result<std::unique_ptr<StreamRunner>> create(Context& context, Transformer& model,

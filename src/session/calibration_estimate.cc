@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "session/calibration_estimate.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <map>
+
+#include "kernels/gemm.h"
+#include "model/block.h"
+#include "model/module_tree.h"
+
+namespace nibble {
+namespace {
+
+constexpr std::uint64_t kFixedMemory = std::uint64_t{64} << 20;
+constexpr std::int64_t kMostTokens = 2048;  // full matrix products; more only costs memory
+constexpr std::int64_t kLeastTokens = 64;
+// Floating point operations of a solver per row and squared column: sweep, candidates for scales, refinement.
+constexpr double kSolverWork = 20;
+constexpr double kReferenceSolverWork = 4;
+
+std::uint64_t squared(std::int64_t n) {
+  return static_cast<std::uint64_t>(n) * static_cast<std::uint64_t>(n);
+}
+
+std::uint64_t elements(const ModuleInfo& module) {
+  return static_cast<std::uint64_t>(module.rows) * static_cast<std::uint64_t>(module.cols);
+}
+
+// Bytes of the second moments of one input: fp64 triangle, fp32 partial sums and result; with a shift both
+// halves, and the cross moments.
+std::uint64_t moment_bytes(std::int64_t cols, unsigned needs) {
+  if ((needs & kInputShift) != 0) return 32 * squared(cols);
+  return (needs & kHessian) != 0 ? 12 * squared(cols) : 0;
+}
+
+// A factorisation in fp64 and working copies of a weight.
+std::uint64_t solver_bytes(const ModuleInfo& module) {
+  return 24 * squared(module.cols) + 20 * elements(module);
+}
+
+class Counter {
+ public:
+  explicit Counter(const CalibrationNeeds& needs) : needs_(needs) {}
+
+  Result<CalibrationMemory> memory() {
+    CalibrationMemory memory;
+    memory.fixed = kFixedMemory;
+    TRY_ASSIGN(config_, read_checkpoint_config(needs_.checkpoint));
+    std::vector<std::uint64_t> blocks(static_cast<std::size_t>(needs_.state.model.num_blocks));
+    for (const ModuleInfo& module : needs_.state.model.modules) {
+      if (module.block >= 0 && module.kind == ModuleKind::kLinear)
+        blocks[static_cast<std::size_t>(module.block)] += module_bytes(module);
+    }
+    const std::uint64_t largest = blocks.empty() ? 0 : *std::max_element(blocks.begin(), blocks.end());
+    memory.block = largest * static_cast<std::uint64_t>(needs_.walk.blocks_at_once);
+    memory.statistics = statistics_bytes();
+    if (needs_.data == nullptr) return memory;
+    memory.per_token = token_bytes();
+    memory.buffers = buffer_bytes();
+    return memory;
+  }
+
+  Result<double> operations() {
+    TRY_ASSIGN(config_, read_checkpoint_config(needs_.checkpoint));
+    double tokens = 0;
+    for (const Batch& batch : needs_.data->batches) tokens += static_cast<double>(batch.tokens());
+    const double forwards = needs_.walk.name == "stage-wise" ? 1.0 : 2.0 * needs_.walk.streams;
+    const double passes = forwards + (needs_.walk.has_original_stream ? 1.0 : 0.0);
+    double total = 0;
+    for (const ModuleInfo& module : needs_.state.model.modules) {
+      if (module.block < 0 || module.kind != ModuleKind::kLinear) continue;
+      const double share = module.expert < 0 ? 1.0 : expert_share();
+      total += 2 * passes * share * tokens * static_cast<double>(elements(module));
+    }
+    for (const auto& [place, slot] : inputs()) {
+      const double square = static_cast<double>(squared(slot.cols));
+      if ((slot.needs & kHessian) != 0) total += tokens * square;
+      if ((slot.needs & kInputShift) != 0) total += 2 * tokens * square;
+    }
+    return total + solver_operations();
+  }
+
+ private:
+  struct Input {
+    std::int64_t cols = 0;
+    unsigned needs = 0;
+  };
+
+  std::uint64_t module_bytes(const ModuleInfo& module) const {
+    const std::uint64_t copies = needs_.walk.has_original_stream ? 2 : 1;
+    std::uint64_t bytes = elements(module) * 4 * copies;
+    if (const TensorInfo* info = needs_.checkpoint.find(module.weight); info != nullptr)
+      bytes += elements(module) * dtype_bytes(info->dtype);
+    for (const PlannedModule& quantized : needs_.plan.quantized) {
+      if (quantized.module == &module) bytes += quantized.bytes();
+    }
+    return bytes;
+  }
+
+  // Inputs of all blocks, each once, with what all modifiers want of it.
+  std::map<std::array<int, 3>, Input> inputs() const {
+    std::map<std::array<int, 3>, Input> inputs;
+    for (const ModuleInfo& module : needs_.state.model.modules) {
+      if (module.block < 0 || module.kind != ModuleKind::kLinear) continue;
+      const bool shared = needs_.options.moe_calibrate_all_experts && module.stage == 2;
+      Input& input = inputs[{module.block, module.stage, shared ? -1 : module.expert}];
+      input.cols = module.cols;
+      for (const auto& modifier : needs_.lifecycle.modifiers())
+        input.needs |= modifier->needs(needs_.state, module);
+    }
+    return inputs;
+  }
+
+  std::uint64_t statistics_bytes() const {
+    const bool stagewise = needs_.walk.name == "stage-wise";
+    std::map<std::pair<int, int>, std::uint64_t> together;
+    for (const auto& [place, input] : inputs())
+      together[{place[0], stagewise ? place[1] : 0}] += moment_bytes(input.cols, input.needs);
+    std::uint64_t largest = 0;
+    for (const auto& [place, bytes] : together) largest = std::max(largest, bytes);
+    std::uint64_t solver = 0;
+    for (const ModuleInfo& module : needs_.state.model.modules) {
+      unsigned wanted = 0;
+      for (const auto& modifier : needs_.lifecycle.modifiers())
+        wanted |= modifier->needs(needs_.state, module);
+      if ((wanted & kHessian) != 0) solver = std::max(solver, solver_bytes(module));
+    }
+    return largest * static_cast<std::uint64_t>(needs_.walk.blocks_at_once) + solver;
+  }
+
+  // Residual stream and every output of a block once, for each model that runs. All experts keep their inner
+  // activations.
+  std::uint64_t token_bytes() const {
+    std::int64_t floats = 4 * config_.hidden;
+    std::int64_t expert = 0;
+    for (const ModuleInfo& module : needs_.state.model.modules) {
+      if (module.block != 0 || module.kind != ModuleKind::kLinear) continue;
+      if (module.expert < 0) floats += module.rows + (module.role == ModuleRole::kDown ? module.cols : 0);
+      if (module.role == ModuleRole::kExpertDown) expert += 2 * module.cols + module.rows;
+    }
+    floats += expert;
+    return static_cast<std::uint64_t>(floats) * 4 * (needs_.walk.has_original_stream ? 2 : 1);
+  }
+
+  std::uint64_t buffer_bytes() const {
+    std::uint64_t tokens = 0;
+    for (const Batch& batch : needs_.data->batches) tokens += static_cast<std::uint64_t>(batch.tokens());
+    const auto hidden = static_cast<std::uint64_t>(config_.hidden);
+    const std::uint64_t streams =
+        static_cast<std::uint64_t>(needs_.walk.streams) + (needs_.walk.has_original_stream ? 1 : 0);
+    std::uint64_t widest = 0;
+    for (const ModuleInfo& module : needs_.state.model.modules) {
+      if (module.block >= 0 && module.kind == ModuleKind::kLinear && module.expert < 0)
+        widest = std::max(widest, static_cast<std::uint64_t>(module.cols));
+    }
+    const std::uint64_t between = needs_.walk.name == "stage-wise" ? streams * (widest + hidden) : 0;
+    return tokens * 4 * (streams * hidden + between);
+  }
+
+  double expert_share() const {
+    if (needs_.options.moe_calibrate_all_experts || config_.experts == 0) return 1;
+    return static_cast<double>(config_.experts_per_token) / static_cast<double>(config_.experts);
+  }
+
+  double solver_operations() const {
+    double total = 0;
+    const double work = needs_.options.reference ? kReferenceSolverWork : kSolverWork;
+    for (const ModuleInfo& module : needs_.state.model.modules) {
+      unsigned wanted = 0;
+      for (const auto& modifier : needs_.lifecycle.modifiers())
+        wanted |= modifier->needs(needs_.state, module);
+      if ((wanted & kHessian) == 0) continue;
+      total += work * static_cast<double>(elements(module)) * static_cast<double>(module.cols);
+    }
+    return total;
+  }
+
+  const CalibrationNeeds& needs_;
+  ModelConfig config_;
+};
+
+// Operations a second of the machine's matrix products, the better of two runs.
+double measured_rate(ThreadPool& pool) {
+  constexpr std::int64_t kSide = 512;
+  Matrix a(kSide, kSide), b(kSide, kSide), c(kSide, kSide);
+  for (std::size_t i = 0; i < a.values().size(); ++i)
+    a.values()[i] = b.values()[i] = static_cast<float>(i % 17) * 0.1F;
+  double best = 0;
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    const auto start = std::chrono::steady_clock::now();
+    kernels::gemm_nt(pool, kSide, kSide, kSide, a.data(), kSide, b.data(), kSide, c.data(), kSide);
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    best = std::max(best, 2.0 * kSide * kSide * kSide / elapsed.count());
+  }
+  return best;
+}
+
+}  // namespace
+
+std::uint64_t CalibrationMemory::working(std::uint64_t budget) const {
+  return fixed + block + statistics + per_token * static_cast<std::uint64_t>(chunk_tokens(budget));
+}
+
+std::int64_t CalibrationMemory::chunk_tokens(std::uint64_t budget) const {
+  const std::uint64_t held = fixed + block + statistics;
+  if (per_token == 0 || budget <= held) return kLeastTokens;
+  // Half of what is left: buffers that spill still pass through memory.
+  const std::uint64_t fits = (budget - held) / 2 / per_token;
+  return std::clamp(static_cast<std::int64_t>(std::min<std::uint64_t>(fits, kMostTokens)), kLeastTokens,
+                    kMostTokens);
+}
+
+std::uint64_t CalibrationMemory::buffer_budget(std::uint64_t budget) const {
+  const std::uint64_t held = working(budget);
+  return budget > held ? budget - held : 0;
+}
+
+std::uint64_t CalibrationMemory::peak(std::uint64_t budget) const {
+  return working(budget) + std::min(buffers, buffer_budget(budget));
+}
+
+Result<CalibrationMemory> calibration_memory(const CalibrationNeeds& needs) {
+  return Counter(needs).memory();
+}
+
+Result<double> calibration_seconds(const CalibrationNeeds& needs, ThreadPool& pool) {
+  if (needs.data == nullptr) return 0.0;
+  TRY_ASSIGN(const double operations, Counter(needs).operations());
+  return operations / measured_rate(pool);
+}
+
+}  // namespace nibble
