@@ -57,7 +57,9 @@ void Stream::put(const Chunk& chunk, const BlockState& state) {
   if (next_stage_ != 0) copy_in(state.input, chunk, *next_input_);
 }
 
-void Stream::put_hidden(const Chunk& chunk, const Matrix& hidden) { copy_in(hidden, chunk, hidden_); }
+void Stream::put_hidden(const Chunk& chunk, const Matrix& hidden) {
+  copy_in(hidden, chunk, hidden_);
+}
 
 void Stream::end_move() {
   input_ = std::move(next_input_);
