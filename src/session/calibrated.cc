@@ -333,10 +333,6 @@ class Walk {
       for (const std::size_t k : phase.modifiers)
         TRY(gatherer->want(module, modifiers()[k]->needs(run_.state, module)));
       if (gatherer->wants_anything() && phase.stream >= 0) {
-        const bool is_head = module.role == ModuleRole::kLmHead || module.role == ModuleRole::kSpanHead;
-        if (!is_head) {
-          return failed("its inputs are not observed: it stands outside of the blocks", "add it to ignore");
-        }
         TRY(runner_->gather_head(phase.stream, linear_info(module), *gatherer));
       }
       for (const std::size_t k : phase.modifiers) TRY(apply(k, unit, *gatherer, nullptr));

@@ -31,12 +31,14 @@ OutputDirectory::Options directory_options(const Options& options, const Checkpo
   return {.overwrite = options.overwrite, .resume = options.resume, .not_touched = {checkpoint.path()}};
 }
 
-// Modules that a shortcut leaves alone unless the user says which: the head, and linears that route tokens.
-std::vector<std::string> usual_ignore(const ModelDescription& model) {
+// Modules that a shortcut leaves alone unless the user says which: the head, linears that route tokens, and
+// with calibration those whose inputs are not seen.
+std::vector<std::string> usual_ignore(const ModelDescription& model, bool calibrates) {
   std::vector<std::string> ignore;
   for (const ModuleInfo& module : model.modules) {
     const bool routes = module.role == ModuleRole::kSharedRouter;
-    if (module.role == ModuleRole::kLmHead || routes) ignore.push_back(module.name);
+    const bool unseen = calibrates && module.kind == ModuleKind::kLinear && !is_observed(module);
+    if (module.role == ModuleRole::kLmHead || routes || unseen) ignore.push_back(module.name);
   }
   return ignore;
 }
@@ -106,10 +108,12 @@ Status Job::read_recipe(Context& context) {
                        "give a recipe file, or a scheme such as W4A16");
   }
   if (!options_.scheme.empty()) {
-    const Shortcut shortcut{.scheme = options_.scheme,
-                            .method = options_.method.empty() ? "rtn" : options_.method,
-                            .group_size = options_.group_size,
-                            .ignore = options_.ignore.empty() ? usual_ignore(model_) : options_.ignore};
+    const bool calibrates = !options_.method.empty() && options_.method != "rtn";
+    const Shortcut shortcut{
+        .scheme = options_.scheme,
+        .method = options_.method.empty() ? "rtn" : options_.method,
+        .group_size = options_.group_size,
+        .ignore = options_.ignore.empty() ? usual_ignore(model_, calibrates) : options_.ignore};
     TRY_ASSIGN(recipe_, recipe_of_shortcut(shortcut));
   } else {
     std::vector<Recipe> recipes;

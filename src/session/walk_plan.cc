@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <set>
 
@@ -76,6 +78,7 @@ class Planner {
     plan_.blocks_at_once = static_cast<int>(options_.sequential_targets_per_subgraph);
     TRY_ASSIGN(inner_, segments_of_targets(options_.sequential_targets, state_));
     for (const auto& modifier : modifiers_) {
+      TRY(check_observed(*modifier));
       needs_data_.push_back(needs_data(*modifier, state_));
       if ((all_needs(*modifier, state_) & kInputShift) != 0) plan_.has_original_stream = true;
     }
@@ -104,6 +107,18 @@ class Planner {
   }
 
  private:
+  Status check_observed(const Modifier& modifier) const {
+    for (const ModuleInfo& module : state_.model.modules) {
+      if (modifier.needs(state_, module) == kNoStatistic || is_observed(module)) continue;
+      return usage_error(
+          fmt::format("{} needs the inputs of {}, which are not observed: it stands outside of "
+                      "the blocks",
+                      modifier.class_name(), module.name),
+          "add it to ignore");
+    }
+    return {};
+  }
+
   Segments segments_for(std::size_t k) const {
     return modifiers_[k]->grain(state_) == Grain::kBlock ? whole_block() : inner_;
   }
@@ -162,6 +177,10 @@ bool needs_data(const Modifier& modifier, const ModelState& state) {
     if (modifier.survey_needs(state, module) != kNoStatistic) return true;
   }
   return false;
+}
+
+bool is_observed(const ModuleInfo& module) {
+  return module.block >= 0 || module.role == ModuleRole::kLmHead || module.role == ModuleRole::kSpanHead;
 }
 
 Result<WalkPlan> plan_walk(const Options& options, const Lifecycle& lifecycle, const ModelState& state) {
