@@ -13,6 +13,7 @@ TABLES = [
     ("Architectures from GGUF", "model converted by llama.cpp", r"checkpoint\.Converted/GgufModelTest\.\w+/(.+)"),
     ("Tokenizers", "tokenizer with ids and texts of its reference", r"text\.TokenizerGoldens\.EqualReference/(.+)"),
     ("Schemes written", "recipe without data, tensors and metadata to the bit", r"session\.DataFree/OneshotGolden\.\w+/(.+)"),
+    ("Recipes with data", "calibrated recipe, tensors of the layers", r"session\.Recipes/CalibratedGolden\.\w+/(.+)"),
     ("Schemes read", "compressed model of the reference",
      r"(?:checkpoint\.Schemes/QuantizedFolderTest|model\.Goldens/CompressedTest)\.\w+/(.+)"),
     ("Solvers", "one-layer result of the reference", r"modify\.AllCases/(\w+Golden\.\w+/.+)"),
@@ -26,7 +27,7 @@ TABLES = [
 def results(paths):
     for path in paths:
         for case in xml.parse(path).iter("testcase"):
-            yield case.get("name"), case.get("status") == "run" and case.find("failure") is None
+            yield case.get("name").split("  # GetParam")[0], case.get("status") == "run" and case.find("failure") is None
 
 
 def main():
@@ -39,7 +40,8 @@ def main():
         for name, passed in tests:
             match = re.fullmatch(pattern, name)
             if match:
-                rows[match[1]] = rows.get(match[1], True) and passed
+                row = match[1].strip('"')
+                rows[row] = rows.get(row, True) and passed
         bad = sorted(r for r, passed in rows.items() if not passed)
         failed += len(bad)
         print(f"| {title} | {len(rows) - len(bad)} | {len(rows)} | {what} |")
