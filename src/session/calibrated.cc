@@ -127,6 +127,8 @@ class Walk {
 
   Status do_group(int first, int last) {
     std::vector<BlockWork> works;
+    group_ = first;
+    part_ = 0;
     for (int b = first; b < last; ++b) {
       TRY_ASSIGN(BlockWork work, load_block_work(context_, *model_, run_.state, output_, b,
                                                  runner_ && runner_->has_original()));
@@ -271,8 +273,17 @@ class Walk {
       for (std::size_t i = 0; i < unit.modules.size(); ++i)
         work.modules[units[key][i]] = std::move(unit.modules[i]);
       if (!status.ok()) return status;
+      tell_progress(work, unit);
     }
     return {};
+  }
+
+  // Within a group each modifier counts with the modules that it has seen.
+  void tell_progress(const BlockWork& work, const UnitWork& unit) {
+    const auto all = static_cast<double>(work.modules.size() * modifiers().size());
+    part_ = std::min(part_ + static_cast<double>(unit.modules.size()) / all,
+                     static_cast<double>(run_.walk.blocks_at_once));
+    context_.events.progress("calibrate", group_ + part_, run_.state.model.num_blocks + 1);
   }
 
   // The first of the siblings that share a global scale; any other module is a unit of its own.
@@ -360,7 +371,9 @@ class Walk {
   std::map<const ModuleInfo*, std::string> units_;
   std::set<std::string> written_;
   int finished_ = 0;   // blocks
-  LedgerEntry entry_;  // of the group in work
+  int group_ = 0;      // first block of the group in work
+  double part_ = 0;    // of it, in blocks
+  LedgerEntry entry_;  // of the group
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <map>
+#include <unordered_map>
 
 #include "kernels/gemm.h"
 #include "model/block.h"
@@ -88,15 +89,17 @@ class Counter {
     unsigned needs = 0;
   };
 
-  std::uint64_t module_bytes(const ModuleInfo& module) const {
+  std::uint64_t module_bytes(const ModuleInfo& module) {
     const std::uint64_t copies = needs_.walk.has_original_stream ? 2 : 1;
     std::uint64_t bytes = elements(module) * 4 * copies;
     if (const TensorInfo* info = needs_.checkpoint.find(module.weight); info != nullptr)
       bytes += elements(module) * dtype_bytes(info->dtype);
-    for (const PlannedModule& quantized : needs_.plan.quantized) {
-      if (quantized.module == &module) bytes += quantized.bytes();
+    if (stored_.empty()) {
+      for (const PlannedModule& quantized : needs_.plan.quantized)
+        stored_[quantized.module] = quantized.bytes();
     }
-    return bytes;
+    const auto stored = stored_.find(&module);
+    return bytes + (stored != stored_.end() ? stored->second : 0);
   }
 
   // Inputs of all blocks, each once, with what all modifiers want of it.
@@ -179,6 +182,7 @@ class Counter {
 
   const CalibrationNeeds& needs_;
   ModelConfig config_;
+  std::unordered_map<const ModuleInfo*, std::uint64_t> stored_;
 };
 
 // Operations a second of the machine's matrix products, the better of two runs.

@@ -366,7 +366,8 @@ Status Job::run_modifiers(const fs::path& folder, Context& context) {
     return run_data_free({*checkpoint_, output_, *lifecycle_, writer_.get(), memory_budget_}, report_.modules,
                          context);
   }
-  MemoryBudget budget(memory_.buffer_budget(total_budget()));
+  const bool on_disk = options_.sequential_offload_device == "disk";
+  MemoryBudget budget(on_disk ? 0 : memory_.buffer_budget(total_budget()));
   const CalibratedRun run{.checkpoint = *checkpoint_,
                           .options = options_,
                           .state = state_,

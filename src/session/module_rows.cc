@@ -3,9 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-
 namespace nibble {
 
 ModuleRows::ModuleRows(RunReport& report) : report_(report) {
@@ -53,20 +50,6 @@ void ModuleRows::tell(const std::string& module, EventSink& events) const {
   for (const LayerReport& change : row->changes) seconds += change.seconds;
   field("seconds", fmt::format("{:.3f}", seconds));
   events.on_event(event);
-}
-
-std::vector<const ModuleRow*> worst_modules(const RunReport& report, std::size_t most) {
-  std::vector<const ModuleRow*> rows;
-  for (const auto* list : {&report.modules, &report.changed}) {
-    for (const ModuleRow& row : *list) {
-      if (!row.changes.empty() && row.changes.back().relative_error > 0) rows.push_back(&row);
-    }
-  }
-  std::stable_sort(rows.begin(), rows.end(), [](const ModuleRow* a, const ModuleRow* b) {
-    return a->changes.back().relative_error > b->changes.back().relative_error;
-  });
-  rows.resize(std::min(rows.size(), most));
-  return rows;
 }
 
 }  // namespace nibble

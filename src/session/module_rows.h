@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the reports of modifiers go: the row of the module, an event for those who watch, and what is said
-// again at the end.
+// Where the reports of modifiers go: the row of the module, and an event for those who watch.
 #pragma once
 
 #include <map>
@@ -25,8 +24,5 @@ class ModuleRows {
   RunReport& report_;
   std::map<std::string, std::pair<bool, std::size_t>> index_;  // quantized?, position
 };
-
-// The modules with the largest relative error, worst first.
-std::vector<const ModuleRow*> worst_modules(const RunReport& report, std::size_t most);
 
 }  // namespace nibble

@@ -150,7 +150,7 @@ class StopAt final : public EventSink {
 TEST(CalibratedTest, AStoppedRunGoesOnToTheSameBytes) {
   const std::string undisturbed = run_hash([](Options&) {});
   int stopped = 0;
-  for (int event = 3; event < 24; event += 4) {
+  for (int event = 4; event < 70; event += 11) {
     OneshotRun run;
     ThreadPool pool(2);
     StopAt sink(run.stop, event);
