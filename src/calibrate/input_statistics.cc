@@ -134,25 +134,36 @@ Status InputStatistics::finish(ThreadPool& pool) {
     part.x = Matrix();
     part.original = Matrix();
   }
-  if (wishes_.shift) TRY(finish_shift());
-  if (!parts_.empty()) {
-    TRY_ASSIGN(hessian_, parts_[0].moments.finish());
+  TRY(finish_moments());
+  return wishes_.shift ? finish_shift() : Status();
+}
+
+// The totals are the sums of the halves; a half without a sequence stays empty. Every accumulator goes as
+// soon as its result is there: at 11,000 columns each is half a gigabyte.
+Status InputStatistics::finish_moments() {
+  if (parts_.empty()) return {};
+  for (Part& part : parts_) {
+    if (!wishes_.shift || part.moments.tokens() == 0) continue;
+    TRY_ASSIGN(part.hessian, part.moments.finish());
   }
-  for (Part& part : parts_) part.moments = HessianAccumulator(0);
+  if (parts_.size() == kHalves) {
+    parts_[0].moments.merge(parts_[1].moments);
+    parts_[1].moments = HessianAccumulator(0);
+  }
+  TRY_ASSIGN(hessian_, parts_[0].moments.finish());
+  parts_[0].moments = HessianAccumulator(0);
   return {};
 }
 
-// The totals are the sums of the halves. A half without a sequence stays empty.
 Status InputStatistics::finish_shift() {
   for (Part& part : parts_) {
-    if (part.moments.tokens() == 0) continue;
-    TRY_ASSIGN(part.hessian, part.moments.finish());
+    if (part.shift.tokens() == 0) continue;
     TRY_ASSIGN(part.result, part.shift.finish());
   }
-  parts_[0].moments.merge(parts_[1].moments);
   parts_[0].shift.merge(parts_[1].shift);
+  parts_[1].shift = InputShiftAccumulator(0);
   TRY_ASSIGN(shift_, parts_[0].shift.finish());
-  for (Part& part : parts_) part.shift = InputShiftAccumulator(0);
+  parts_[0].shift = InputShiftAccumulator(0);
   return {};
 }
 

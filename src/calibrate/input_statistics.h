@@ -77,6 +77,7 @@ class InputStatistics {
   void add_columns(ThreadPool& pool, const float* x, std::int64_t rows);
   void add_moments(ThreadPool& pool, Part& part, const float* x, const float* original, std::int64_t rows);
   void sum(ThreadPool& pool, Part& part, const float* x, const float* original, std::int64_t rows);
+  Status finish_moments();
   Status finish_shift();
 
   std::int64_t cols_;

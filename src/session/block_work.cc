@@ -22,25 +22,45 @@ bool belongs(const ModuleInfo& module) {
 
 }  // namespace
 
-std::unique_ptr<Block> clone(const ModelConfig& config, const Block& block) {
-  auto copy = std::make_unique<Block>(config, block.index());
-  for (const auto& linear : block.linears())
-    copy->add(std::make_unique<DenseLinear>(linear->info(), linear->weight(), linear->bias()));
-  for (const Norm& norm : const_cast<Block&>(block).norms()) copy->add(norm);
-  copy->attention_name = block.attention_name;
-  copy->attention_quantizers = block.attention_quantizers;
-  return copy;
+namespace {
+
+void put_norm(Block& block, const ModuleWork& work) {
+  auto& norms = block.norms();
+  const auto norm =
+      std::find_if(norms.begin(), norms.end(), [&](const Norm& n) { return n.name == work.module->name; });
+  CHECK(norm != norms.end(), "a block has no norm of that name");
+  if (!norm->weight.empty()) norm->weight = work.weight.to_f32();
+  if (work.bias) norm->bias = work.bias->to_f32();
+}
+
+std::unique_ptr<Linear> stored_linear(const ModuleWork& work) {
+  return std::make_unique<StoredLinear>(linear_info(*work.module), work.weight,
+                                        work.bias ? work.bias->to_f32() : std::vector<float>());
+}
+
+// The block as it was loaded, on the stored weights of its modules.
+std::unique_ptr<Block> original_of(const ModelConfig& config, const BlockWork& work) {
+  auto original = std::make_unique<Block>(config, work.block->index());
+  for (const ModuleWork& module : work.modules) {
+    if (module.module->kind == ModuleKind::kLinear) original->add(stored_linear(module));
+  }
+  for (const Norm& norm : work.block->norms()) original->add(norm);
+  original->attention_name = work.block->attention_name;
+  original->attention_quantizers = work.block->attention_quantizers;
+  return original;
+}
+
+}  // namespace
+
+void put_back_original(Block& original, const ModuleWork& work) {
+  if (work.module->kind == ModuleKind::kNorm) put_norm(original, work);
+  if (work.module->kind == ModuleKind::kLinear) original.replace(stored_linear(work));
 }
 
 Status put_back(Context& context, Block& block, const ModuleWork& work) {
   const ModuleInfo& module = *work.module;
   if (module.kind == ModuleKind::kNorm) {
-    auto& norms = block.norms();
-    const auto norm =
-        std::find_if(norms.begin(), norms.end(), [&](const Norm& n) { return n.name == module.name; });
-    CHECK(norm != norms.end(), "a block has no norm of that name");
-    if (!norm->weight.empty()) norm->weight = work.weight.to_f32();
-    if (work.bias) norm->bias = work.bias->to_f32();
+    put_norm(block, work);
     return {};
   }
   if (module.kind != ModuleKind::kLinear) return {};
@@ -68,7 +88,7 @@ Result<BlockWork> load_block_work(Context& context, const Transformer& transform
     if (has_weight) TRY(put_back(context, *work.block, loaded));
     work.modules.push_back(std::move(loaded));
   }
-  if (keep_original) work.original = clone(transformer.config(), *work.block);
+  if (keep_original) work.original = original_of(transformer.config(), work);
   return work;
 }
 

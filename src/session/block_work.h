@@ -25,7 +25,8 @@ Result<BlockWork> load_block_work(Context& context, const Transformer& transform
 // The forward sees what the modifiers made of the module: codes as a runtime would decode them.
 Status put_back(Context& context, Block& block, const ModuleWork& work);
 
-// A block with the same weights.
-std::unique_ptr<Block> clone(const ModelConfig& config, const Block& block);
+// The same for the block of the original model, which is run but never changed in place: its weights stay in
+// the stored form and are decoded as they are used.
+void put_back_original(Block& original, const ModuleWork& work);
 
 }  // namespace nibble

@@ -306,8 +306,7 @@ class Walk {
       work.statistics = nullptr;
       if (block == nullptr || !changes || !before[i].is_changed(work)) continue;
       TRY(put_back(context_, *block->block, work));
-      if (block->original && modifiers()[k]->preserves_function())
-        TRY(put_back(context_, *block->original, work));
+      if (block->original && modifiers()[k]->preserves_function()) put_back_original(*block->original, work);
     }
     rows_.add(reports, run_.state.model);
     entry_.changes.insert(entry_.changes.end(), reports.begin(), reports.end());

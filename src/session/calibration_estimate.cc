@@ -32,7 +32,7 @@ std::uint64_t elements(const ModuleInfo& module) {
 // Bytes of the second moments of one input: fp64 triangle, fp32 partial sums and result; with a shift both
 // halves, and the cross moments.
 std::uint64_t moment_bytes(std::int64_t cols, unsigned needs) {
-  if ((needs & kInputShift) != 0) return 32 * squared(cols);
+  if ((needs & kInputShift) != 0) return 28 * squared(cols);
   return (needs & kHessian) != 0 ? 12 * squared(cols) : 0;
 }
 
@@ -90,8 +90,7 @@ class Counter {
   };
 
   std::uint64_t module_bytes(const ModuleInfo& module) {
-    const std::uint64_t copies = needs_.walk.has_original_stream ? 2 : 1;
-    std::uint64_t bytes = elements(module) * 4 * copies;
+    std::uint64_t bytes = elements(module) * 4;
     if (const TensorInfo* info = needs_.checkpoint.find(module.weight); info != nullptr)
       bytes += elements(module) * dtype_bytes(info->dtype);
     if (stored_.empty()) {
