@@ -59,7 +59,8 @@ class Counter {
     memory.statistics = statistics_bytes();
     if (needs_.data == nullptr) return memory;
     memory.per_token = token_bytes();
-    memory.buffers = buffer_bytes();
+    memory.streams = stream_bytes();
+    memory.buffers = memory.streams + waiting_bytes();
     return memory;
   }
 
@@ -146,19 +147,29 @@ class Counter {
     return static_cast<std::uint64_t>(floats) * 4 * (needs_.walk.has_original_stream ? 2 : 1);
   }
 
-  std::uint64_t buffer_bytes() const {
+  std::uint64_t tokens() const {
     std::uint64_t tokens = 0;
     for (const Batch& batch : needs_.data->batches) tokens += static_cast<std::uint64_t>(batch.tokens());
-    const auto hidden = static_cast<std::uint64_t>(config_.hidden);
-    const std::uint64_t streams =
-        static_cast<std::uint64_t>(needs_.walk.streams) + (needs_.walk.has_original_stream ? 1 : 0);
+    return tokens;
+  }
+
+  std::uint64_t streams() const {
+    return static_cast<std::uint64_t>(needs_.walk.streams) + (needs_.walk.has_original_stream ? 1 : 0);
+  }
+
+  std::uint64_t stream_bytes() const {
+    return tokens() * streams() * static_cast<std::uint64_t>(config_.hidden) * 4;
+  }
+
+  // The inputs of one stage and of the next.
+  std::uint64_t waiting_bytes() const {
+    if (needs_.walk.name != "stage-wise") return 0;
     std::uint64_t widest = 0;
     for (const ModuleInfo& module : needs_.state.model.modules) {
       if (module.block >= 0 && module.kind == ModuleKind::kLinear && module.expert < 0)
         widest = std::max(widest, static_cast<std::uint64_t>(module.cols));
     }
-    const std::uint64_t between = needs_.walk.name == "stage-wise" ? streams * (widest + hidden) : 0;
-    return tokens * 4 * (streams * hidden + between);
+    return tokens() * streams() * (widest + static_cast<std::uint64_t>(config_.hidden)) * 4;
   }
 
   double expert_share() const {

@@ -15,7 +15,8 @@ struct CalibrationMemory {
   std::uint64_t block = 0;       // the blocks in work: operators, stored form, codes
   std::uint64_t statistics = 0;  // of the heaviest stage or block, and what a solver takes
   std::uint64_t per_token = 0;   // activations of one token in a forward
-  std::uint64_t buffers = 0;     // streams, and what waits between stages
+  std::uint64_t streams = 0;     // hidden states at the input of a block
+  std::uint64_t buffers = 0;     // those, and what waits between stages
 
   // Tokens that go through a block together, at most; results do not depend on it.
   std::int64_t chunk_tokens(std::uint64_t budget) const;

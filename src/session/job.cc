@@ -265,7 +265,8 @@ Status Job::check_output() const {
   if (options_.output_dir.empty()) return {};
   TRY(OutputDirectory::check(options_.output_dir, directory_options(options_, *checkpoint_)));
   constexpr std::uint64_t kSmallFiles = std::uint64_t{16} << 20;
-  std::uint64_t needed = output_.files.exact_bytes() + kSmallFiles;
+  // For --resume the streams of a block are kept until those of the next one are complete.
+  std::uint64_t needed = output_.files.exact_bytes() + kSmallFiles + 2 * memory_.streams;
   for (const fs::path& file : checkpoint_->companion_files()) {
     std::error_code ignored;
     const std::uintmax_t size = fs::file_size(file, ignored);
