@@ -68,6 +68,7 @@ class Describer {
     description_.architecture = config_.class_name;
     description_.no_split_module = config_.row->no_split_module;
     description_.num_blocks = static_cast<int>(config_.layers);
+    description_.head_dim = config_.head_dim;
     description_.qkv_by_head = config_.row->qkv == QkvLayout::kPerHead;
     description_.up_passes_factors = config_.row->glu || config_.activation == Activation::kRelu;
     description_.modules = module_tree(

@@ -91,6 +91,7 @@ struct ModelDescription {
   std::string no_split_module;  // "LlamaDecoderLayer": the default sequential target
   int num_blocks = 0;
   bool tied_embeddings = false;  // the head has no weight of its own
+  std::int64_t head_dim = 0;     // columns of one attention head
   bool qkv_by_head = false;      // rows of a fused qkv are [head][q, k, v], not [q; k; v]
   // A factor on an output of up passes through to the input of down: gated MLPs, or ReLU.
   bool up_passes_factors = false;

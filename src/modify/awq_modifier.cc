@@ -112,6 +112,7 @@ Status AwqModifier::initialize(ModelState& state) {
   const Arguments& arguments = config().arguments;
   TRY_ASSIGN(candidates_,
              awq_candidates(duo_scaling(arguments.at("duo_scaling")), arguments.integer("n_grid")));
+  TRY_ASSIGN(plain_candidates_, awq_candidates(DuoScaling::kOff, arguments.integer("n_grid")));
   SmoothMappings resolved;
   if (const RecipeValue& given = arguments.at("mappings"); given.is_null()) {
     resolved = role_mappings(state.model, MappingFamily::kNormsAndLinears, is_strict_);
@@ -165,16 +166,20 @@ Status AwqModifier::on_calibration_start(ModelState& state) {
                      "let a QuantizationModifier or GPTQModifier follow that targets them");
 }
 
-Result<AwqChoice> AwqModifier::search(const SmoothWork& work, SublayerJudge* judge, ThreadPool& pool) const {
+Result<AwqChoice> AwqModifier::search(const SmoothMapping& mapping, const SmoothWork& work,
+                                      SublayerJudge* judge, ThreadPool& pool) const {
   const Balance balance(work);
   const ModuleStatistics& seen = *input_statistics(work);
-  return awq_search(pool, balance.layers, seen.input_abs_mean, candidates_, work.balance[0]->weight.dtype(),
+  const bool is_grouped = mapping.heads_per_group > 1;
+  return awq_search(pool, balance.layers, mean_over_groups(mapping, seen.input_abs_mean),
+                    is_grouped ? plain_candidates_ : candidates_, work.balance[0]->weight.dtype(),
                     judge ? judged_loss(work, balance, *judge) : exact_loss(work, balance, pool));
 }
 
-Result<LayerReport> AwqModifier::scale(const SmoothWork& work, SublayerJudge* judge, ThreadPool& pool) const {
-  TRY_ASSIGN(const AwqChoice choice, search(work, judge, pool));
-  TRY(fold_scales(choice.scales, work));
+Result<LayerReport> AwqModifier::scale(const SmoothMapping& mapping, const SmoothWork& work,
+                                       SublayerJudge* judge, ThreadPool& pool) const {
+  TRY_ASSIGN(const AwqChoice choice, search(mapping, work, judge, pool));
+  TRY(fold_scales(mapping, choice.scales, work));
   LayerReport report = layer_report(*work.smooth, class_name(), 1, 0);
   report.loss = choice.loss;
   report.notes.push_back(
@@ -215,7 +220,7 @@ Result<std::vector<LayerReport>> AwqModifier::on_sequential_epoch_end(UnitWork& 
       continue;
     }
     CHECK(!asks_judge(mapping) || unit.judge, "a judge was asked for");
-    auto report = scale(work, asks_judge(mapping) ? unit.judge : nullptr, context.pool);
+    auto report = scale(mapping, work, asks_judge(mapping) ? unit.judge : nullptr, context.pool);
     if (!report.ok()) return std::move(report).at(work.smooth->module->name).error();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     report->seconds = elapsed.count();

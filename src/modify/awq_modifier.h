@@ -28,14 +28,18 @@ class AwqModifier final : public Modifier {
   bool has_scheme(const ModelState& state, const SmoothMapping& mapping) const;
   // The judge decides where several layers meet in one sublayer; a single one is its own parent.
   bool asks_judge(const SmoothMapping& mapping) const;
-  Result<AwqChoice> search(const SmoothWork& work, SublayerJudge* judge, ThreadPool& pool) const;
-  Result<LayerReport> scale(const SmoothWork& work, SublayerJudge* judge, ThreadPool& pool) const;
+  Result<AwqChoice> search(const SmoothMapping& mapping, const SmoothWork& work, SublayerJudge* judge,
+                           ThreadPool& pool) const;
+  Result<LayerReport> scale(const SmoothMapping& mapping, const SmoothWork& work, SublayerJudge* judge,
+                            ThreadPool& pool) const;
   // Narrower weights where that lowers the exact error of rounding (`clip_search`).
   Status clip(ModuleWork& work, std::span<const float> input_scales, ThreadPool& pool) const;
 
   const ModelDescription* model_ = nullptr;
   std::vector<SmoothMapping> mappings_;
   std::vector<AwqCandidate> candidates_;
+  // For grouped queries: weights differ among columns that share a scale, so they take no part.
+  std::vector<AwqCandidate> plain_candidates_;
   bool is_strict_ = false;
 };
 

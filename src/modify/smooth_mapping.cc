@@ -145,15 +145,27 @@ class RoleMapper {
     return readers;
   }
 
+  // Query heads for each head of keys and values; 0 when the widths do not fit.
+  std::int64_t heads_per_group(const ModuleInfo& value, const ModuleInfo& output) const {
+    if (is_strict_ || value.role != kValue || output.role != kAttentionOutput || model_.head_dim == 0)
+      return 0;
+    const bool fits = value.rows % model_.head_dim == 0 && output.cols % value.rows == 0;
+    return fits ? output.cols / value.rows : 0;
+  }
+
   void add(std::size_t smooth, std::vector<std::size_t> balance) {
     const ModuleInfo& source = model_.modules[smooth];
     if (balance.empty() || source.weight.empty()) return;
+    if (const std::int64_t heads = heads_per_group(source, model_.modules[balance[0]]); heads > 1) {
+      result_.mappings.push_back({smooth, std::move(balance), heads, model_.head_dim});
+      return;
+    }
     for (const std::size_t m : balance) {
       if (widths_fit(model_, source, model_.modules[m])) continue;
       ++narrow_;
       return;
     }
-    result_.mappings.push_back({smooth, std::move(balance)});
+    result_.mappings.push_back({.smooth = smooth, .balance = std::move(balance)});
   }
 
   const ModelDescription& model_;
@@ -236,7 +248,7 @@ class SetMatcher {
       return usage_error(fmt::format("the mapping of {} finds {} smooth layers for one set, expected 1",
                                      patterns_.smooth, found_[0].size()));
     }
-    SmoothMapping mapping{found_[0][0], {}};
+    SmoothMapping mapping{.smooth = found_[0][0], .balance = {}};
     for (std::size_t t = 1; t < found_.size(); ++t)
       mapping.balance.insert(mapping.balance.end(), found_[t].begin(), found_[t].end());
     result_.push_back(std::move(mapping));
@@ -264,6 +276,19 @@ bool keeps_function(const ModelDescription& model, const SmoothMapping& mapping,
                                           std::set<std::size_t>(known.balance.begin(), known.balance.end());
                              }) ||
          model.modules[mapping.smooth].role == kNone;
+}
+
+// The scale of each output: that of the first column that reads it.
+std::vector<float> scales_of_outputs(const SmoothMapping& mapping, std::span<const float> scales) {
+  if (mapping.heads_per_group < 2) return {scales.begin(), scales.end()};
+  std::vector<float> result;
+  const std::int64_t span = mapping.heads_per_group * mapping.head_dim;
+  for (std::int64_t group = 0; group < std::ssize(scales); group += span) {
+    const auto first =
+        scales.subspan(static_cast<std::size_t>(group), static_cast<std::size_t>(mapping.head_dim));
+    result.insert(result.end(), first.begin(), first.end());
+  }
+  return result;
 }
 
 }  // namespace
@@ -325,21 +350,39 @@ Result<SmoothWork> find_smooth_work(const ModelDescription& model, const SmoothM
                      "let sequential_targets name whole decoder layers");
 }
 
-Status fold_scales(std::span<const float> scales, const SmoothWork& work) {
+std::vector<float> mean_over_groups(const SmoothMapping& mapping, std::span<const float> columns) {
+  std::vector<float> result(columns.begin(), columns.end());
+  const std::int64_t heads = mapping.heads_per_group, dim = mapping.head_dim;
+  if (heads < 2) return result;
+  const std::int64_t span = heads * dim;  // columns that one head of values feeds
+  for (std::int64_t group = 0; group < std::ssize(columns); group += span) {
+    for (std::int64_t i = group; i < group + dim; ++i) {
+      double sum = 0;
+      for (std::int64_t h = 0; h < heads; ++h)
+        sum += static_cast<double>(columns[static_cast<std::size_t>(i + h * dim)]);
+      for (std::int64_t h = 0; h < heads; ++h)
+        result[static_cast<std::size_t>(i + h * dim)] = static_cast<float>(sum / static_cast<double>(heads));
+    }
+  }
+  return result;
+}
+
+Status fold_scales(const SmoothMapping& mapping, std::span<const float> scales, const SmoothWork& work) {
   TRY(check_smooth_scales(scales, work.balance[0]->weight.dim(1)).at(work.smooth->module->name));
   for (ModuleWork* balance : work.balance) {
     Matrix weight = weight_matrix(*balance);
     scale_columns(scales, balance->weight.dtype(), weight);
     store_weight(weight, *balance);
   }
+  const std::vector<float> of_outputs = scales_of_outputs(mapping, scales);
   ModuleWork& smooth = *work.smooth;
   const DType dtype = smooth.weight.dtype();
   Matrix weight = weight_matrix(smooth);
   std::vector<float> bias = bias_values(smooth);
   if (smooth.module->kind == ModuleKind::kNorm) {
-    divide_norm(scales, smooth.module->norm_offset, dtype, weight.values(), bias);
+    divide_norm(of_outputs, smooth.module->norm_offset, dtype, weight.values(), bias);
   } else {
-    divide_rows(scales, dtype, weight, bias);
+    divide_rows(of_outputs, dtype, weight, bias);
   }
   store_weight(weight, smooth);
   if (!bias.empty()) store_bias(bias, smooth);

@@ -18,7 +18,14 @@ namespace nibble {
 struct SmoothMapping {
   std::size_t smooth = 0;
   std::vector<std::size_t> balance;
+  // Grouped queries: `heads_per_group` runs of `head_dim` columns read the same run of outputs, so their
+  // scales are equal. 1: every column has an output of its own.
+  std::int64_t heads_per_group = 1;
+  std::int64_t head_dim = 0;
 };
+
+// One value a column, made equal where columns read the same output.
+std::vector<float> mean_over_groups(const SmoothMapping& mapping, std::span<const float> columns);
 
 struct SmoothMappings {
   std::vector<SmoothMapping> mappings;  // kind by kind in the order of the reference, then by block
@@ -30,8 +37,8 @@ enum class MappingFamily {
   kNormsAndLinears  // also v -> attention output, up -> down (AWQ)
 };
 
-// Every pair that leaves the model's function as it is. Strict: where llm-compressor's tables leave experts
-// or routers out, so do we.
+// Every pair that leaves the model's function as it is. Strict: where llm-compressor's tables leave experts,
+// routers or grouped queries out, so do we.
 SmoothMappings role_mappings(const ModelDescription& model, MappingFamily family, bool is_strict);
 
 struct MappingPatterns {
@@ -54,6 +61,7 @@ Result<SmoothWork> find_smooth_work(const ModelDescription& model, const SmoothM
                                     UnitWork& unit);
 
 // Multiplies the columns of the balance layers and divides the smooth layer (smooth_fold.h).
-Status fold_scales(std::span<const float> scales, const SmoothWork& work);
+// `scales` has one value a column.
+Status fold_scales(const SmoothMapping& mapping, std::span<const float> scales, const SmoothWork& work);
 
 }  // namespace nibble

@@ -75,7 +75,7 @@ unsigned SmoothQuantModifier::needs(const ModelState& state, const ModuleInfo& m
   return is_smooth ? kOutputColumnRange : kNoStatistic;
 }
 
-Result<LayerReport> SmoothQuantModifier::smooth(const SmoothWork& work) const {
+Result<LayerReport> SmoothQuantModifier::smooth(const SmoothMapping& mapping, const SmoothWork& work) const {
   const Arguments& arguments = config().arguments;
   const ModuleStatistics& seen = *work.smooth->statistics;
   const auto statistic =
@@ -94,7 +94,7 @@ Result<LayerReport> SmoothQuantModifier::smooth(const SmoothWork& work) const {
   const double strength = arguments.number("smoothing_strength");
   const std::vector<float> scales =
       smooth_scales(activation, smooth_weight_scales(pointers, statistic), strength, algorithm, dtype);
-  TRY(fold_scales(scales, work));
+  TRY(fold_scales(mapping, scales, work));
   LayerReport report = layer_report(*work.smooth, class_name(), 1, 0);
   const auto [low, high] = std::ranges::minmax(scales);
   report.notes.push_back(fmt::format("scales {:.3g} to {:.3g}", low, high));
@@ -109,7 +109,7 @@ Result<std::vector<LayerReport>> SmoothQuantModifier::on_sequential_epoch_end(Un
     if (!work) continue;
     const ModuleStatistics* seen = work.smooth->statistics;
     if (!seen || seen->output_column_min.empty()) continue;  // experts that no token reached
-    auto report = smooth(work);
+    auto report = smooth(mapping, work);
     if (!report.ok()) return std::move(report).at(work.smooth->module->name).error();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     report->seconds = elapsed.count();

@@ -26,7 +26,7 @@ class SmoothQuantModifier final : public Modifier {
   Result<SmoothMappings> resolve(const ModelState& state) const;
   // Mappings all of whose layers are ignored are left out.
   Status drop_ignored(const ModelDescription& model);
-  Result<LayerReport> smooth(const SmoothWork& work) const;
+  Result<LayerReport> smooth(const SmoothMapping& mapping, const SmoothWork& work) const;
 
   const ModelDescription* model_ = nullptr;
   std::vector<SmoothMapping> mappings_;

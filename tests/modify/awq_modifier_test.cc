@@ -89,6 +89,30 @@ TEST(AwqModifierTest, FoldingKeepsTheFunction) {
               1e-6);
 }
 
+TEST(AwqModifierTest, GroupedQueriesAreScaledExactly) {
+  UnitBuilder builder;
+  add_block(builder, {.kv_rows = 16, .has_bias = true});
+  builder.model().head_dim = 8;
+  const auto awq = builder.modifier("AWQModifier", {});
+  builder.modifier(kSchemed, w4_groups());
+  ASSERT_TRUE(awq->on_calibration_start(builder.state()).ok());
+  Block before(builder);
+  Calibrated after(builder);
+  ASSERT_TRUE(builder.run(*awq, after.block.unit).ok());
+  // Query heads 0 and 1 read the first head of values, 2 and 3 the second.
+  const auto spread = [](const Matrix& values) {
+    Matrix result(32, values.cols());
+    for (std::int64_t c = 0; c < 32; ++c)
+      std::ranges::copy(values.row(c / 16 * 8 + c % 8), result.row(c).begin());
+    return result;
+  };
+  const Matrix value = behind_norm(after.block.weight("v_proj"), after.block.weight("input_layernorm"), 0);
+  const Matrix old_value = behind_norm(before.weight("v_proj"), before.weight("input_layernorm"), 0);
+  expect_near(through(after.block.weight("o_proj"), spread(value)),
+              through(before.weight("o_proj"), spread(old_value)), 1e-6);
+  EXPECT_FALSE(testing::same_bits(after.block.weight("o_proj"), before.weight("o_proj")));
+}
+
 TEST(AwqModifierTest, SearchIsNeverWorseThanNoScaling) {
   UnitBuilder builder;
   add_block(builder, {.kv_rows = 16, .experts = 2});

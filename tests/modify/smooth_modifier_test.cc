@@ -16,6 +16,7 @@ using testing::Block;
 using ::testing::ElementsAre;
 using testing::expect_near;
 using ::testing::HasSubstr;
+using testing::kHidden;
 using ::testing::SizeIs;
 using testing::UnitBuilder;
 using ::testing::UnorderedElementsAre;
@@ -51,9 +52,27 @@ TEST(SmoothMappingTest, RolesGiveThePairsThatKeepTheFunction) {
 TEST(SmoothMappingTest, GroupedQueriesLeaveThePairOutAndSaySo) {
   UnitBuilder builder;
   add_block(builder, {.kv_rows = 16});
-  const SmoothMappings found = role_mappings(builder.model(), MappingFamily::kNormsAndLinears, false);
-  EXPECT_THAT(found.mappings, SizeIs(3));
-  EXPECT_THAT(found.notes, ElementsAre(HasSubstr("1 pairs")));
+  builder.model().head_dim = 8;
+  const SmoothMappings strict = role_mappings(builder.model(), MappingFamily::kNormsAndLinears, true);
+  EXPECT_THAT(strict.mappings, SizeIs(3));
+  EXPECT_THAT(strict.notes, ElementsAre(HasSubstr("1 pairs")));
+}
+
+TEST(SmoothMappingTest, GroupedQueriesShareTheirScales) {
+  UnitBuilder builder;
+  add_block(builder, {.kv_rows = 16});
+  builder.model().head_dim = 8;
+  const SmoothMappings own = role_mappings(builder.model(), MappingFamily::kNormsAndLinears, false);
+  ASSERT_THAT(own.mappings, SizeIs(4));
+  EXPECT_TRUE(own.notes.empty());
+  const SmoothMapping& mapping = own.mappings[1];
+  EXPECT_EQ(mapping.heads_per_group, 2);
+  std::vector<float> columns(kHidden);
+  for (std::size_t c = 0; c < columns.size(); ++c) columns[c] = static_cast<float>(c);
+  const std::vector<float> mean = mean_over_groups(mapping, columns);
+  EXPECT_EQ(mean[0], 4);  // columns 0 and 8 read output 0
+  EXPECT_EQ(mean[8], 4);
+  EXPECT_EQ(mean[17], 21);  // columns 17 and 25 read output 9
 }
 
 TEST(SmoothMappingTest, ActivationsThatBendKeepUpAndDownApart) {
