@@ -127,7 +127,9 @@ class Verifier {
       error(where, fmt::format("{} of {} values are NaN and {} infinite", statistics.nans, statistics.count,
                                statistics.infinities));
     }
-    if (info.name.ends_with("_scale") && statistics.finite() > 0 && statistics.minimum < 0) {
+    // A weight's own scale may be negative: it turns the grid, whose longer side is the negative one.
+    const bool is_scale = info.name.ends_with("_scale") && !info.name.ends_with("weight_scale");
+    if (is_scale && statistics.finite() > 0 && statistics.minimum < 0) {
       error(where, fmt::format("a scale is negative: {}", statistics.minimum));
     }
   }

@@ -60,6 +60,11 @@ Status StreamRunner::check_stop() const {
   return Error{ErrorCode::kInterrupted, "stopped", {}, {}};
 }
 
+// Solvers take their turn now, and the widest activations of a chunk are as large as their matrices.
+void StreamRunner::drop_workspace() {
+  if (!passes_.empty()) *passes_.front().workspace = Workspace();
+}
+
 bool StreamRunner::is_mixture(const Block& block) const {
   return model_.config().sparse_layer[static_cast<std::size_t>(block.index())];
 }
@@ -113,6 +118,7 @@ Status StreamRunner::gather(int index, std::span<BlockWork> blocks, const std::v
   }
   if (g.stays || moves_on) stream.end_move();
   if (original_stays) original_->end_move();
+  drop_workspace();
   for (BlockGathering& gathering : gatherings) TRY(gathering.gatherer->finish());
   return {};
 }
@@ -173,6 +179,7 @@ Status StreamRunner::move_through(Stream& stream, const std::vector<const Block*
     stream.put_hidden(chunks_[i], state.hidden);
     give_back(pass, std::move(state));
   }
+  drop_workspace();
   stream.end_move();
   return {};
 }

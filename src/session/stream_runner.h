@@ -55,6 +55,7 @@ class StreamRunner {
       : context_(context), model_(model), settings_(settings), place_(std::move(place)) {}
   Status embed(const CalibrationData& data);
   Status check_stop() const;
+  void drop_workspace();
   bool is_mixture(const Block& block) const;
   std::int64_t input_width(const Block& block, int stage) const;
   // The state at a stage of the block.

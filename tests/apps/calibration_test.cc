@@ -43,6 +43,7 @@ TEST(Calibration, MemoryStaysWithinTheBudget) {
   ASSERT_EQ(run_nibble(gptq(scratch / "wide", "160")).code, 0);
   ASSERT_EQ(run_nibble(gptq(scratch / "tight", "160", {"--memory-budget", "80MB"})).code, 0);
   EXPECT_EQ(read_file(scratch / "wide/model.safetensors"), read_file(scratch / "tight/model.safetensors"));
+  EXPECT_EQ(run_nibble({"verify", (scratch / "wide").string()}).code, 0);
   const auto peak = [&](const char* name) {
     const auto report = nlohmann::json::parse(read_file(scratch / name / "report.json"));
     return report["totals"]["peak_memory_bytes"].get<std::uint64_t>();
