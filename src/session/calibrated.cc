@@ -265,6 +265,7 @@ class Walk {
       entry->second.push_back(i);
     }
     for (const std::string& key : order) {
+      TRY(check_stop());
       UnitWork unit;
       unit.name = key;
       unit.judge = gathering.judge.get();
@@ -276,6 +277,11 @@ class Walk {
       tell_progress(work, unit);
     }
     return {};
+  }
+
+  Status check_stop() const {
+    if (!context_.stop.stop_requested()) return {};
+    return Error{ErrorCode::kInterrupted, "stopped", {}, {}};
   }
 
   // Within a group each modifier counts with the modules that it has seen.
@@ -334,6 +340,7 @@ class Walk {
   }
 
   Status do_outside(const ModuleInfo& module) {
+    TRY(check_stop());
     UnitWork unit;
     unit.name = module.name;
     TRY_ASSIGN(ModuleWork work, output_.load(module, context_.pool));

@@ -34,8 +34,8 @@ struct CalibratedRun {
   Ledger* ledger = nullptr;          // null: nothing is written
 };
 
-// Fills the rows of the report. Goes on behind what the ledger holds. Stops between chunks, with kResumable
-// when there is a ledger.
+// Fills the rows of the report. Goes on behind what the ledger holds. Stops between chunks and units, with
+// kResumable when there is a ledger.
 Status run_calibrated(const CalibratedRun& run, RunReport& report, Context& context);
 
 }  // namespace nibble
