@@ -16,7 +16,7 @@ class Gatherer {
  public:
   Gatherer(ThreadPool& pool, const ModelConfig& config, const ModelState& state, DType dtype,
            bool all_experts)
-      : pool_(pool), config_(config), state_(state), tap_(pool, dtype, all_experts) {}
+      : config_(config), state_(state), tap_(pool, dtype, all_experts) {}
 
   // Adds what a modifier needs to know about a module, as Statistic bits.
   Status want(const ModuleInfo& module, unsigned needs);
@@ -36,7 +36,6 @@ class Gatherer {
  private:
   Status collect(const ModuleInfo& module, unsigned needs, ModuleStatistics& statistics) const;
 
-  ThreadPool& pool_;
   const ModelConfig& config_;
   const ModelState& state_;
   StatisticsTap tap_;
