@@ -61,7 +61,6 @@ std::vector<ExpertRows> Block::route(const Pass& pass, const Matrix& input) cons
       weights.at(t, e) = c.renormalise_routing ? scores.at(t, e) / sum : scores.at(t, e);
     }
   }
-  settle(pass, weights);
   std::vector<ExpertRows> experts(static_cast<std::size_t>(c.experts));
   for (std::int64_t e = 0; e < c.experts; ++e) {
     ExpertRows& rows = experts[static_cast<std::size_t>(e)];

@@ -2,9 +2,11 @@
 // From yaml-cpp's nodes to RecipeValue: the only place that sees yaml-cpp or its exceptions.
 #include <fmt/format.h>
 #include <yaml-cpp/binary.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cstring>
+#include <sstream>
 
 #include "session/yaml.h"
 
@@ -145,18 +147,42 @@ class Converter {
   std::int64_t values_ = 0;
 };
 
+class Ignore final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+  }
+  void OnMapEnd() override {}
+};
+
+// 0, 1, or 2 for more. YAML::LoadAll finds documents without end in some bytes that are no YAML.
+int count_documents(const std::string& text) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  Ignore ignore;
+  int documents = 0;
+  while (documents < 2 && parser.HandleNextDocument(ignore)) ++documents;
+  return documents;
+}
+
 }  // namespace
 
 Result<RecipeValue> read_yaml(std::string_view text, const YamlRules& rules) {
   if (text.size() > kMaxText)
     return bad_data(fmt::format("{} bytes of YAML; at most {} are read", text.size(), kMaxText));
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
-    if (documents.empty()) return RecipeValue();
-    if (documents.size() > 1) {
-      return bad_data(fmt::format("{} YAML documents; a recipe is one", documents.size()));
-    }
-    return Converter(rules).convert(documents[0], 0);
+    const std::string whole(text);
+    const int documents = count_documents(whole);
+    if (documents == 0) return RecipeValue();
+    if (documents > 1) return bad_data("several YAML documents; a recipe is one");
+    return Converter(rules).convert(YAML::Load(whole), 0);
   } catch (const YAML::Exception& error) {
     return bad_data(fmt::format("invalid YAML at line {}, column {}: {}", error.mark.line + 1,
                                 error.mark.column + 1, error.msg));

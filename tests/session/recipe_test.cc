@@ -218,5 +218,11 @@ TEST(YamlTest, RepeatedKeysAndSeveralDocumentsAreErrors) {
   EXPECT_FALSE(read_yaml("a: 1\n---\nb: 2\n").ok());
 }
 
+// yaml-cpp's LoadAll never comes back from these (found by fuzzing).
+TEST(Recipe, BytesThatAreNoYamlAreRefused) {
+  EXPECT_FALSE(read_yaml(",\x02").ok());
+  EXPECT_FALSE(read_yaml("a: 1\n---\nb: 2\n").ok());
+}
+
 }  // namespace
 }  // namespace nibble

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "kernels/attention/narrow.h"
 #include "kernels/attention/table.h"
 #include "kernels/gemm/driver.h"
 #include "kernels/level_table.h"
@@ -35,14 +36,6 @@ constexpr std::int64_t kTaskRows = 128;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
-}
-
-void round_scores(DType dtype, std::int64_t count, float* scores) {
-  if (dtype == DType::kF32) return;
-  for (std::int64_t i = 0; i < count; ++i) {
-    scores[i] =
-        dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(scores[i])) : f16_to_f32(f32_to_f16(scores[i]));
-  }
 }
 
 struct Plan {
@@ -214,7 +207,6 @@ class Task {
     float* sums = sums_.get() + s * kLanes * plan_.value_dim;
     if (plan_.soft.softmax_block(block, scores, strip.state, factor))
       plan_.soft.rescale(plan_.value_dim, factor, sums);
-    round_scores(a.probability_dtype, keys * kLanes, scores);
     product(plan_.value_dim, keys, values_.get(), scores, sums, 1.0f, true);
   }
 
@@ -240,6 +232,10 @@ class Task {
 
 void attend(ThreadPool& pool, const Attention& a) {
   if (a.queries <= 0 || a.heads <= 0) return;
+  if (a.probability_dtype != DType::kF32) {
+    attention::attend_narrow(pool, a);
+    return;
+  }
   const Plan plan = make_plan(a);
   const std::int64_t tasks = ceil_div(plan.rows, kTaskRows);
   pool.parallel_for(tasks * a.kv_heads, 1, [&](std::int64_t first, std::int64_t last) {
