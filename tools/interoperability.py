@@ -1,31 +1,34 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Loads what nibble wrote in transformers + compressed-tensors and compares greedy text and perplexity with nibble's.
+"""Loads what nibble wrote in transformers + compressed-tensors and compares perplexity (and greedy text) with nibble's.
 
-Prints one Markdown row a scheme; exits 1 when a perplexity differs by more than 0.1 % or a text differs.
+    interoperability.py --nibble build/nibble --model MODEL --work FOLDER                      # the schemes
+    interoperability.py --nibble build/nibble --model MODEL --work FOLDER --recipes FOLDER     # every recipe of a folder
+
+One Markdown row a case, written as it ends; a case that fails does not stop the others. Exits 1 when one did not run or
+load, its perplexity differs by more than the tolerance, or a greedy text differs. Activations are rounded in the
+precision of the model; transformers computes in fp32 here, so recipes (any may round activations) run with
+--precision fp32: in fp16, values fall on other sides of a tie, and the texts part.
 """
 import argparse
 import json
 import math
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+import time
 
 import torch
 import transformers
 
-SCHEMES = [
-    ("W4A16 g64 symmetric", ["--scheme", "W4A16", "--group-size", "64"]),
-    ("W4A16 g64 asymmetric", ["--scheme", "W4A16_ASYM", "--group-size", "64"]),
-    ("W8A16 g64", ["--scheme", "W8A16", "--group-size", "64"]),
-    ("FP8 weights", ["--recipe", "FP8_WEIGHTS"]),
-    # Activations are rounded in the precision of the model. transformers runs in fp32 here, so these say fp32 too: in
-    # fp16 codes of activations fall on other sides of a tie, and the texts part.
-    ("W8A8 dynamic", ["--scheme", "W8A8", "--precision", "fp32"]),
-    ("FP8 dynamic", ["--scheme", "FP8_DYNAMIC", "--precision", "fp32"]),
-]
-FP8_WEIGHTS = """\
+SCHEMES = {
+    "W4A16 g64 symmetric": ["--scheme", "W4A16", "--group-size", "64"],
+    "W4A16 g64 asymmetric": ["--scheme", "W4A16_ASYM", "--group-size", "64"],
+    "W8A16 g64": ["--scheme", "W8A16", "--group-size", "64"],
+    "W8A16 channel": ["--scheme", "W8A16"],
+    "FP8 weights": ["--recipe", """\
 quant_stage:
   quant_modifiers:
     QuantizationModifier:
@@ -34,71 +37,149 @@ quant_stage:
         group_0:
           targets: [Linear]
           weights: {num_bits: 8, type: float, strategy: channel, symmetric: true}
-"""
+"""],
+    "W8A8 dynamic": ["--scheme", "W8A8", "--precision", "fp32"],
+    "FP8 dynamic": ["--scheme", "FP8_DYNAMIC", "--precision", "fp32"],
+}
 PROMPT = "The capital of France is"
-CONTEXT = 2048
+
+
+class CaseError(Exception):
+    pass
 
 
 def run(command):
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise CaseError(next((line for line in lines if line.startswith("error")), lines[-1] if lines else "no message"))
     return done.stdout
 
 
-def window_perplexity(model, ids, windows):
-    """The GPTQ convention: windows without overlap, mean of window means over CONTEXT - 1 predictions."""
-    means = []
-    for w in range(windows):
-        window = torch.tensor([ids[w * CONTEXT:(w + 1) * CONTEXT]])
-        with torch.no_grad():
-            logits = model(window).logits[0, :-1].float()
-        means.append(torch.nn.functional.cross_entropy(logits, window[0, 1:]).item())
-    return math.exp(sum(means) / len(means))
+def recipe_cases(folder, options):
+    cases = {}
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and not file.name.endswith(".expected.json"):
+            cases[file.name] = ["--recipe", file, "--precision", "fp32", "--dataset", options.dataset,
+                                "--num-calibration-samples", options.samples,
+                                "--max-seq-length", options.max_seq_length]
+    return cases
 
 
-def main():
-    parser = argparse.ArgumentParser()
+class Judge:
+    def __init__(self, options):
+        self.options = options
+        ids = json.loads(run([options.nibble, "tokenize", options.model, "--file", options.text, "--json",
+                              "--no-special-tokens"]))
+        self.ids = ids[0] if isinstance(ids[0], list) else ids
+
+    def window_perplexity(self, model):
+        """The GPTQ convention: windows without overlap, mean of window means over context - 1 predictions."""
+        means = []
+        for w in range(self.options.windows):
+            first = w * self.options.context
+            window = torch.tensor([self.ids[first:first + self.options.context]])
+            with torch.no_grad():
+                logits = model(window).logits[0, :-1].float()
+            means.append(torch.nn.functional.cross_entropy(logits, window[0, 1:]).item())
+        return math.exp(sum(means) / len(means))
+
+    def load(self, folder):
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True)
+        wrong = {kind: sorted(map(str, keys))[:3] for kind, keys in info.items() if keys}
+        if wrong:
+            raise CaseError(f"loaded with {wrong}")
+        return model.eval()
+
+    def greedy_text_is_same(self, model, folder):
+        ours = json.loads(run([self.options.nibble, "generate", folder, "--prompt", PROMPT, "--max-new-tokens",
+                               self.options.new_tokens, "--json"]))["ids"]
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
+        theirs = model.generate(prompt, max_new_tokens=self.options.new_tokens, do_sample=False)[0, prompt.shape[1]:]
+        return [token for token in theirs.tolist() if token != model.generation_config.eos_token_id] == ours
+
+    def case(self, flags, folder, with_text):
+        """The cells of one row, and whether all is well."""
+        cells = ["no", "-", "-", "-", "-"] + ["-"] * with_text
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            run([self.options.nibble, "oneshot", self.options.model, *flags, "--output-dir", folder, "--quiet"])
+            cells[0] = "yes"
+            ours = json.loads(run([self.options.nibble, "eval", folder, "--text", self.options.text, "--context",
+                                   self.options.context, "--max-windows", self.options.windows,
+                                   "--json"]))["perplexity"]
+            cells[2] = f"{ours:.4f}"
+            cells[1] = "no"
+            model = self.load(folder)
+            cells[1] = "yes"
+            theirs = self.window_perplexity(model)
+            cells[3] = f"{theirs:.4f}"
+            difference = theirs / ours - 1
+            cells[4] = f"{100 * difference:+.4f} %"
+            well = abs(difference) <= self.options.tolerance
+            if with_text:
+                same = self.greedy_text_is_same(model, folder)
+                cells[5] = "same" if same else "DIFFERENT"
+                well = well and same
+            return cells, well
+        except CaseError as error:
+            cells[-1] = str(error).replace("|", "\\|")
+        except Exception as error:  # whatever a library raises belongs to this case alone
+            cells[-1] = f"{type(error).__name__}: {error}".splitlines()[0].replace("|", "\\|")[:200]
+        finally:
+            if not self.options.keep:
+                shutil.rmtree(folder, ignore_errors=True)
+        return cells, False
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nibble", required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--text", default="data/texts/wiki.test.raw")
-    parser.add_argument("--windows", type=int, default=4)
-    parser.add_argument("--new-tokens", type=int, default=40)
+    parser.add_argument("--recipes", type=pathlib.Path, help="run every recipe of this folder instead of the schemes")
+    parser.add_argument("--only", default="", help="cases whose name has this regular expression")
+    parser.add_argument("--dataset", default="data/texts/c4_sample.jsonl", help="calibration data of recipes")
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--max-seq-length", type=int, default=128)
+    parser.add_argument("--context", type=int, help="default: 2048 for schemes, 512 for recipes")
+    parser.add_argument("--windows", type=int, default=2)
+    parser.add_argument("--new-tokens", type=int, default=30)
+    parser.add_argument("--tolerance", type=float, help="relative; default: 0.001 for schemes, 0.002 for recipes")
+    parser.add_argument("--keep", action="store_true", help="keep the compressed models")
     options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
-    recipe = options.work / "fp8_weights.yaml"
-    recipe.write_text(FP8_WEIGHTS)
-    ids = json.loads(run([options.nibble, "tokenize", options.model, "--file", options.text, "--json",
-                          "--no-special-tokens"]))
-    ids = ids[0] if isinstance(ids[0], list) else ids
+    options.context = options.context or (512 if options.recipes else 2048)
+    options.tolerance = options.tolerance or (2e-3 if options.recipes else 1e-3)
+    return options
 
-    print(f"transformers {transformers.__version__}, torch {torch.__version__}, "
-          f"{options.windows} windows of {CONTEXT}, greedy text of {options.new_tokens} tokens\n")
-    print("| scheme | perplexity nibble | perplexity transformers | difference | greedy text |")
-    print("|---|---|---|---|---|")
-    failures = 0
-    for name, flags in SCHEMES:
-        out = options.work / name.replace(" ", "_")
-        shutil.rmtree(out, ignore_errors=True)
-        flags = [str(recipe) if flag == "FP8_WEIGHTS" else flag for flag in flags]
-        run([options.nibble, "oneshot", options.model, *flags, "--output-dir", out, "--quiet"])
-        ours = json.loads(run([options.nibble, "eval", out, "--text", options.text, "--context", str(CONTEXT),
-                               "--max-windows", str(options.windows), "--json"]))
-        text = json.loads(run([options.nibble, "generate", out, "--prompt", PROMPT, "--max-new-tokens",
-                               str(options.new_tokens), "--json"]))
-        model = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(out)
-        theirs = window_perplexity(model, ids, options.windows)
-        prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
-        generated = model.generate(prompt, max_new_tokens=options.new_tokens, do_sample=False)[0, prompt.shape[1]:]
-        generated = [token for token in generated.tolist() if token != model.generation_config.eos_token_id]
-        same_text = generated == text["ids"]
-        difference = theirs / ours["perplexity"] - 1
-        failures += abs(difference) > 1e-3 or not same_text
-        print(f"| {name} | {ours['perplexity']:.4f} | {theirs:.4f} | {100 * difference:+.4f} % | "
-              f"{'same' if same_text else 'DIFFERENT'} |", flush=True)
-    return 1 if failures else 0
+
+def main():
+    options = parse_arguments()
+    options.work.mkdir(parents=True, exist_ok=True)
+    transformers.utils.logging.set_verbosity_error()
+    with_text = options.recipes is None
+    cases = SCHEMES if with_text else recipe_cases(options.recipes, options)
+    judge = Judge(options)
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {options.windows} windows of "
+          f"{options.context}" + (f", greedy text of {options.new_tokens} tokens" if with_text else
+                                  f", {options.samples} calibration samples of {options.max_seq_length}") + "\n")
+    columns = ["scheme" if with_text else "recipe", "ran", "loaded", "perplexity nibble", "perplexity transformers",
+               "difference"] + ["greedy text"] * with_text + ["seconds"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
+    failed = []
+    for name, flags in cases.items():
+        if not re.search(options.only, name):
+            continue
+        start = time.monotonic()
+        cells, well = judge.case(flags, options.work / re.sub(r"\W+", "_", name), with_text)
+        print("| " + " | ".join([name, *cells, f"{time.monotonic() - start:.0f}"]) + " |", flush=True)
+        if not well:
+            failed.append(name)
+    print(f"\nnot as they should be: {', '.join(failed)}" if failed else "\nall as they should be")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -198,6 +198,13 @@ Status FileWriter::reserve(std::uint64_t bytes) {
   return {};
 }
 
+// Best effort: what fails here fails again, and is told, in sync() and close().
+void FileWriter::start_sync(std::uint64_t offset, std::uint64_t length) {
+  CHECK(descriptor_ >= 0, "sync after close");
+  ::sync_file_range(descriptor_, static_cast<off64_t>(offset), static_cast<off64_t>(length),
+                    SYNC_FILE_RANGE_WRITE);
+}
+
 Status FileWriter::sync() {
   CHECK(descriptor_ >= 0, "sync after close");
   if (::fdatasync(descriptor_) == 0) return {};

@@ -63,6 +63,9 @@ class FileWriter {
   // Makes the file `bytes` long and reserves the space where the file system can, so that a full disk shows
   // now.
   Status reserve(std::uint64_t bytes);
+  // Starts to bring a written range to the disk, and does not wait for it: less is left for sync() and
+  // close().
+  void start_sync(std::uint64_t offset, std::uint64_t length);
   Status sync();  // fdatasync; the file stays open
   std::uint64_t position() const { return position_; }
   Status close();  // fsync and close

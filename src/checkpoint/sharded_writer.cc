@@ -12,6 +12,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Larger parts are on their way to the disk while the next ones are computed.
+constexpr std::size_t kSyncedPart = std::size_t{1} << 20;
+
 std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
@@ -79,6 +82,7 @@ Status ShardedWriter::write_part(std::string_view name, std::uint64_t offset,
   CHECK(offset <= slot.bytes && bytes.size() <= slot.bytes - offset, "a part reaches beyond its tensor");
   CHECK(missing_bytes_[i].load() >= bytes.size(), "a tensor was written twice");
   TRY(files_[slot.shard].write_at(slot.offset + offset, bytes).at(fmt::format("tensor {}", name)));
+  if (bytes.size() >= kSyncedPart) files_[slot.shard].start_sync(slot.offset + offset, bytes.size());
   missing_bytes_[i] -= bytes.size();
   return {};
 }

@@ -112,16 +112,14 @@ void CompressedWeight::encode_rows(const WeightQuantizer& quantizer, const Tenso
                                    std::int64_t last, RowErrors* errors) {
   const auto width = static_cast<std::size_t>(cols_);
   std::vector<std::uint8_t> codes(width);
-  std::vector<float> original(errors == nullptr ? 0 : width);
-  std::vector<float> stored(original.size());
+  std::vector<float> stored(errors == nullptr ? 0 : width);
   for (std::int64_t r = first; r < last; ++r) {
     const std::byte* values = row_bytes(weight, r).data();
     quantizer.codes(r, values, codes);
     store_codes(r, codes);
     if (errors == nullptr) continue;
-    kernels::widen_row(weight.dtype(), values, cols_, original.data());
     quantizer.decode(r, codes, stored);
-    errors[r].add(original, stored);
+    errors[r].add(weight.dtype(), values, stored);
   }
 }
 

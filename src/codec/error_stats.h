@@ -5,18 +5,18 @@
 
 #include <cstdint>
 #include <span>
-#include <vector>
+
+#include "kernels/quantize_rows.h"
 
 namespace nibble {
 
 // Sums of one row.
 struct RowErrors {
-  double signal = 0;  // sum of squares of the original
-  double noise = 0;   // sum of squares of the difference
-  double max_error = 0;
+  kernels::ErrorSums sums;
   std::int64_t count = 0;
 
-  void add(std::span<const float> original, std::span<const float> stored);
+  // `original` holds stored.size() values of the type.
+  void add(DType type, const void* original, std::span<const float> stored);
 };
 
 class ErrorStats {
@@ -29,7 +29,7 @@ class ErrorStats {
   double sqnr_db() const;
   double relative_error() const;  // |original - stored| / |original|, Frobenius
   double mse() const;
-  double max_error() const { return total_.max_error; }
+  double max_error() const { return total_.sums.max_error; }
 
  private:
   RowErrors total_;

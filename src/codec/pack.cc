@@ -9,6 +9,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/quantize_rows.h"
+
 namespace nibble {
 namespace {
 
@@ -156,6 +158,14 @@ std::int64_t packed_words(std::int64_t count, int bits) {
 }
 
 void pack_row(std::span<const std::int8_t> codes, int bits, std::span<std::uint32_t> words) {
+  if (bits == 4) {
+    const std::size_t used = (codes.size() + 1) / 2;
+    auto* out = reinterpret_cast<std::uint8_t*>(words.data());
+    kernels::join_nibbles_row(reinterpret_cast<const std::uint8_t*>(codes.data()),
+                              static_cast<std::int64_t>(codes.size()), 8, out);
+    std::memset(out + used, 0, words.size_bytes() - used);
+    return;
+  }
   with_width(bits, [&](auto width) { pack_row_of<width()>(codes, words); });
 }
 
@@ -217,9 +227,8 @@ Result<Tensor> unpack_codes_dim0(const Tensor& packed, int bits, std::int64_t ro
 }
 
 void pack_nibble_row(std::span<const std::uint8_t> codes, std::span<std::uint8_t> packed) {
-  for (std::size_t i = 0; i < packed.size(); ++i) {
-    packed[i] = static_cast<std::uint8_t>((codes[2 * i] & 15) | (codes[2 * i + 1] << 4));
-  }
+  CHECK(codes.size() == 2 * packed.size(), "two codes a byte");
+  kernels::join_nibbles_row(codes.data(), static_cast<std::int64_t>(codes.size()), 0, packed.data());
 }
 
 void unpack_nibble_row(std::span<const std::uint8_t> packed, std::span<std::uint8_t> codes) {

@@ -28,12 +28,11 @@ struct RowScratch {
         effective(min.size()),
         zero(has_zero ? min.size() : 0),
         codes(static_cast<std::size_t>(grid.cols)),
-        original(has_stats ? codes.size() : 0),
-        stored(original.size()) {}
+        stored(has_stats ? codes.size() : 0) {}
 
   std::vector<float> min, max, scale, effective, zero;
   std::vector<std::uint8_t> codes;
-  std::vector<float> original, stored;
+  std::vector<float> stored;
 };
 
 class RowRounder {
@@ -52,11 +51,14 @@ class RowRounder {
   }
 
   const UnitGrid& grid() const { return grid_; }
+  const std::byte* row_values(std::int64_t row) const {
+    const std::size_t width = static_cast<std::size_t>(grid_.cols) * dtype_bytes(weight_.dtype());
+    return weight_.bytes().data() + static_cast<std::size_t>(row) * width;
+  }
 
   // Fills the scratch; false when a unit of the row has no finite scale.
   bool round(std::int64_t row, RowScratch& s) const {
-    const std::size_t width = static_cast<std::size_t>(grid_.cols) * dtype_bytes(weight_.dtype());
-    const std::byte* values = weight_.bytes().data() + static_cast<std::size_t>(row) * width;
+    const std::byte* values = row_values(row);
     kernels::range_row(weight_.dtype(), values, grid_.cols, grid_.unit_cols, s.min.data(), s.max.data());
     for (std::size_t u = 0; u < s.scale.size(); ++u) {
       const ScaleZero found = rule_(s.min[u], s.max[u]);
@@ -68,8 +70,7 @@ class RowRounder {
     const float* zero = s.zero.empty() ? nullptr : s.zero.data();
     kernels::quantize_row(quantizer_, values, grid_.cols, grid_.unit_cols, s.effective.data(), zero,
                           s.codes.data());
-    if (s.original.empty()) return true;
-    kernels::widen_row(weight_.dtype(), values, grid_.cols, s.original.data());
+    if (s.stored.empty()) return true;
     kernels::dequantize_row(quantizer_.format, quantizer_.product, s.codes.data(), grid_.cols,
                             grid_.unit_cols, s.effective.data(), zero, s.stored.data());
     return true;
@@ -120,7 +121,9 @@ Result<CompressedWeight> CompressedWeight::round_to_nearest(ThreadPool& pool, co
       const std::size_t at = static_cast<std::size_t>(r) * units;
       for (std::size_t u = 0; u < scratch.zero.size(); ++u)
         zero_codes[at + u] = static_cast<std::int8_t>(scratch.zero[u]);
-      if (stats != nullptr) errors[static_cast<std::size_t>(r)].add(scratch.original, scratch.stored);
+      if (stats != nullptr) {
+        errors[static_cast<std::size_t>(r)].add(weight.dtype(), rounder.row_values(r), scratch.stored);
+      }
     }
   });
   if (!is_finite.load()) return in_two_passes();  // finds the place and says it

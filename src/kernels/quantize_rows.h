@@ -58,6 +58,20 @@ void error_row(const RowQuantizer& quantizer, const ErrorNorm& norm, const float
                std::int64_t run, const float* scale, const float* zero_point, const float* importance,
                double* sums);
 
+struct ErrorSums {
+  double signal = 0;  // of squares of the original
+  double noise = 0;   // of squares of the difference
+  double max_error = 0;
+};
+
+// Adds what `stored` differs from the row by: 16 interleaved chains, fp32 over 128 values, fp64 over the row.
+void add_errors_of_row(DType input, const void* row, std::int64_t count, const float* stored,
+                       ErrorSums& sums);
+
+// Two codes a byte, the first in the low half; a code is its low four bits, of which those set in `flipped`
+// change. The last half of an odd count is 0.
+void join_nibbles_row(const std::uint8_t* codes, std::int64_t count, std::uint8_t flipped, std::uint8_t* out);
+
 // To and from fp32; narrowing rounds half to even.
 void widen_row(DType input, const void* row, std::int64_t count, float* out);
 void narrow_row(DType output, const float* row, std::int64_t count, void* out);

@@ -65,7 +65,8 @@ std::vector<RowQuantizer> all_quantizers() {
 struct Outputs {
   std::vector<float> min, max, simulated, decoded, widened;
   std::vector<std::uint8_t> codes;
-  std::vector<std::uint8_t> narrowed;
+  std::vector<std::uint8_t> narrowed, joined;
+  std::vector<double> errors;
 
   // The first part that differs, or nothing.
   std::string difference(const Outputs& other) const {
@@ -77,6 +78,8 @@ struct Outputs {
     if (differs(widened, other.widened)) return "widened";
     if (differs(simulated, other.simulated)) return "simulated";
     if (differs(decoded, other.decoded)) return "decoded";
+    if (differs(errors, other.errors)) return "errors";
+    if (differs(joined, other.joined)) return "joined";
     return differs(narrowed, other.narrowed) ? "narrowed" : "";
   }
 };
@@ -102,6 +105,12 @@ Outputs run_level(CpuLevel level, const RowQuantizer& quantizer, const Tensor& r
   kernels::dequantize_row(quantizer.format, quantizer.product, out.codes.data(), count, run, scale.data(),
                           zero, out.decoded.data());
   kernels::narrow_row(quantizer.product, out.widened.data(), count, out.narrowed.data());
+  out.joined.resize((n + 1) / 2);
+  kernels::join_nibbles_row(out.codes.data(), count, 8, out.joined.data());
+  kernels::ErrorSums sums{1, 2, 1e-3};
+  kernels::add_errors_of_row(row.dtype(), row.bytes().data(), count, out.decoded.data(), sums);
+  for (const double sum : {sums.signal, sums.noise, sums.max_error})
+    out.errors.push_back(std::isnan(sum) ? -1 : sum);  // a NaN has no bits to agree on
   return out;
 }
 
@@ -135,6 +144,46 @@ TEST(QuantizeRows, LevelsAgreeToTheBit) {
               << safetensors_name(quantizer.product);
         }
       }
+    }
+  }
+}
+
+TEST(QuantizeRows, ErrorsOfARowAreThoseOfTheFormula) {
+  for (const CpuLevel level : kernels::available_levels()) {
+    const LevelGuard guard(level);
+    Rng rng(7);
+    std::vector<float> row(1003), stored(row.size());
+    double signal = 0, noise = 0, largest = 0;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      row[i] = round_to(DType::kBF16, static_cast<float>(rng.normal()));
+      stored[i] = row[i] + static_cast<float>(rng.normal() * 0.01);
+      const double e = std::fabs(static_cast<double>(row[i]) - static_cast<double>(stored[i]));
+      signal += static_cast<double>(row[i]) * static_cast<double>(row[i]);
+      noise += e * e;
+      largest = std::max(largest, e);
+    }
+    const Tensor narrow = Tensor::from_f32(DType::kBF16, {1003}, row);
+    kernels::ErrorSums sums;
+    kernels::add_errors_of_row(DType::kBF16, narrow.bytes().data(), 1003, stored.data(), sums);
+    EXPECT_NEAR(sums.signal, signal, 1e-6 * signal) << level_name(level);
+    EXPECT_NEAR(sums.noise, noise, 1e-6 * noise) << level_name(level);
+    EXPECT_NEAR(sums.max_error, largest, 1e-6 * largest) << level_name(level);
+  }
+}
+
+TEST(QuantizeRows, NibblesAreJoinedLowHalfFirst) {
+  for (const CpuLevel level : kernels::available_levels()) {
+    const LevelGuard guard(level);
+    for (const std::size_t count :
+         {std::size_t{1}, std::size_t{2}, std::size_t{31}, std::size_t{67}, std::size_t{256}}) {
+      std::vector<std::uint8_t> codes(count), joined((count + 1) / 2);
+      for (std::size_t i = 0; i < count; ++i) codes[i] = static_cast<std::uint8_t>(37 * i + 11);
+      kernels::join_nibbles_row(codes.data(), static_cast<std::int64_t>(count), 8, joined.data());
+      for (std::size_t i = 0; i < count; ++i) {
+        EXPECT_EQ((joined[i / 2] >> (4 * (i % 2))) & 15, (codes[i] & 15) ^ 8)
+            << level_name(level) << " " << i;
+      }
+      EXPECT_EQ(joined.back() >> (count % 2 == 1 ? 4 : 8), 0);
     }
   }
 }

@@ -163,6 +163,35 @@ void error(const RowQuantizer& q, const ErrorNorm& norm, const float* row, std::
   }
 }
 
+void add_errors(DType input, const void* row, std::int64_t count, const float* stored, ErrorSums* sums) {
+  double signal[kChains] = {};
+  double noise[kChains] = {};
+  for (std::int64_t first = 0; first < count; first += kStretch) {
+    const std::int64_t last = first + kStretch < count ? first + kStretch : count;
+    float squares[kChains] = {};
+    float errors[kChains] = {};
+    for (std::int64_t i = first; i < last; ++i) {
+      const float x = load(input, row, i);
+      const float e = std::fabs(x - stored[i]);
+      squares[(i - first) % kChains] += x * x;
+      errors[(i - first) % kChains] += e * e;
+      if (e > sums->max_error) sums->max_error = static_cast<double>(e);
+    }
+    for (int chain = 0; chain < kChains; ++chain) {
+      signal[chain] += static_cast<double>(squares[chain]);
+      noise[chain] += static_cast<double>(errors[chain]);
+    }
+  }
+  for (int chain = 0; chain < kChains; ++chain) {
+    sums->signal += signal[chain];
+    sums->noise += noise[chain];
+  }
+}
+
+void join_nibbles(const std::uint8_t* codes, std::int64_t count, std::uint8_t flipped, std::uint8_t* out) {
+  for (std::int64_t i = 0; i < count; i += 2) out[i / 2] = joined_nibbles(codes + i, count - i, flipped);
+}
+
 void widen(DType input, const void* row, std::int64_t count, float* out) {
   for (std::int64_t i = 0; i < count; ++i) out[i] = load(input, row, i);
 }
@@ -185,6 +214,7 @@ void narrow(DType output, const float* row, std::int64_t count, void* out) {
 
 }  // namespace
 
-const Kernels kPortable{range, quantize, dequantize, fake_quantize, error, widen, narrow};
+const Kernels kPortable{range,      quantize,     dequantize, fake_quantize, error,
+                        add_errors, join_nibbles, widen,      narrow};
 
 }  // namespace nibble::kernels::quantize_rows

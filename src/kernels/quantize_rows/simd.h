@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The row kernels on vectors of kWidth floats (GCC / Clang vector extensions: every operation is the exact
-// IEEE one, so all widths give the bits of ref.cc). Included by avx2.cc and avx512.cc, which define kWidth,
-// Integers, load_half, round_half, narrow_half and look_up first; everything here is internal to the
-// including unit.
+// IEEE one, so all widths give the bits of ref.cc). Included by avx2.cc and avx512.cc, which first define
+// kWidth, Integers, look_up and the conversions of narrow lanes, for which GCC 12's __builtin_convertvector
+// goes lane by lane; everything here is internal to the including unit.
 #pragma once
 
 #include <cstring>
@@ -15,8 +15,6 @@ using Float = float __attribute__((vector_size(4 * kWidth)));
 using Int = std::int32_t __attribute__((vector_size(4 * kWidth)));
 using Uint = std::uint32_t __attribute__((vector_size(4 * kWidth)));
 using Short = std::uint16_t __attribute__((vector_size(2 * kWidth)));
-using Byte = std::uint8_t __attribute__((vector_size(kWidth)));
-using SignedByte = std::int8_t __attribute__((vector_size(kWidth)));
 using Four = float __attribute__((vector_size(16)));
 
 #define NIBBLE_INLINE [[gnu::always_inline]] inline
@@ -37,9 +35,7 @@ NIBBLE_INLINE Float load(const void* at) {
   } else if constexpr (type == DType::kF16) {
     return load_half(at);
   } else {
-    Short bits;
-    std::memcpy(&bits, at, sizeof bits);
-    return reinterpret_cast<Float>(__builtin_convertvector(bits, Uint) << 16);
+    return reinterpret_cast<Float>(reinterpret_cast<Uint>(load_shorts(at)) << 16);
   }
 }
 
@@ -175,8 +171,18 @@ NIBBLE_INLINE void store(Float v, float* out, std::int64_t n) {
 }
 
 NIBBLE_INLINE void store(Int v, std::uint8_t* out, std::int64_t n) {
-  const Byte bytes = __builtin_convertvector(v, Byte);
-  std::memcpy(out, &bytes, static_cast<std::size_t>(n < kWidth ? n : kWidth));
+  if (n >= kWidth) return store_low_bytes(reinterpret_cast<Integers>(v), out);
+  std::uint8_t bytes[kWidth];
+  store_low_bytes(reinterpret_cast<Integers>(v), bytes);
+  std::memcpy(out, bytes, static_cast<std::size_t>(n));
+}
+
+// The first n <= kWidth codes, sign-extended; the other lanes are 0.
+NIBBLE_INLINE Int load_codes(const std::uint8_t* codes, std::int64_t n) {
+  if (n == kWidth) return reinterpret_cast<Int>(load_signed_bytes(codes));
+  std::uint8_t bytes[kWidth] = {};
+  std::memcpy(bytes, codes, static_cast<std::size_t>(n));
+  return reinterpret_cast<Int>(load_signed_bytes(bytes));
 }
 
 // What the loops are specialised for.
@@ -289,9 +295,7 @@ struct Dequantize {
     each_vector(
         count, run_length, scale, zero_point,
         [=](std::int64_t first, std::int64_t n, Float s, Float zero) __attribute__((always_inline)) {
-          SignedByte bytes{};
-          std::memcpy(&bytes, codes + first, static_cast<std::size_t>(n));
-          const Float value = decode<K::format>(__builtin_convertvector(bytes, Int));
+          const Float value = decode<K::format>(load_codes(codes + first, n));
           store(product<K>(value, s, zero), out + first, n);
         });
   }
@@ -331,6 +335,19 @@ void widen(DType input, const void* row, std::int64_t count, float* out) {
     for (; i + kWidth <= count; i += kWidth) store(load_n<type()>(row, i, kWidth), out + i, kWidth);
     if (i < count) store(load_n<type()>(row, i, count - i), out + i, count - i);
   });
+}
+
+void join_nibbles(const std::uint8_t* codes, std::int64_t count, std::uint8_t flipped, std::uint8_t* out) {
+  using Pairs = std::uint16_t __attribute__((vector_size(4 * kWidth)));
+  const auto flip = static_cast<std::uint16_t>(flipped * 0x101);
+  std::int64_t i = 0;
+  for (; i + 4 * kWidth <= count; i += 4 * kWidth) {
+    Pairs pairs;
+    std::memcpy(&pairs, codes + i, sizeof pairs);
+    pairs = (pairs ^ flip) & 0x0f0f;
+    store_low_bytes_of_shorts(reinterpret_cast<Integers>((pairs | (pairs >> 4)) & 0xff), out + i / 2);
+  }
+  for (; i < count; i += 2) out[i / 2] = joined_nibbles(codes + i, count - i, flipped);
 }
 
 template <DType type>

@@ -39,6 +39,14 @@ NIBBLE_INLINE Float power(Float d, float exponent) {
   return bits < 0x00800000 ? Float{} : (bits >= 0x7f800000 ? d * d : result);
 }
 
+// The other lanes become 0.
+NIBBLE_INLINE Float first_lanes(Float v, std::int64_t n) {
+  float lanes[kWidth] = {};
+  std::memcpy(lanes, &v, 4 * static_cast<std::size_t>(n));
+  std::memcpy(&v, lanes, sizeof v);
+  return v;
+}
+
 // Lane i of vector v of a stretch belongs to chain (v * kWidth + i) % kChains.
 template <class K, DType rounding>
 NIBBLE_INLINE void add_errors(const RowQuantizer& q, float exponent, const float* row, std::int64_t first,
@@ -55,11 +63,7 @@ NIBBLE_INLINE void add_errors(const RowQuantizer& q, float exponent, const float
       const Float d = reinterpret_cast<Float>(reinterpret_cast<Int>(difference) & 0x7fffffff);
       Float term = round_as<rounding>(power(d, exponent));
       if (importance != nullptr) term = term * load_n<DType::kF32>(importance, i, n);
-      if (n < kWidth) {
-        float lanes[kWidth] = {};
-        std::memcpy(lanes, &term, 4 * static_cast<std::size_t>(n));
-        std::memcpy(&term, lanes, sizeof term);
-      }
+      if (n < kWidth) term = first_lanes(term, n);
       chains[part] += term;
     }
   }
@@ -96,6 +100,77 @@ void error(const RowQuantizer& q, const ErrorNorm& norm, const float* row, std::
     with_format<SumErrors, DType::kF32, type(), type()>(q.format, zero_point != nullptr, &q, &norm, row,
                                                         count, run, scale, zero_point, importance, sums);
   });
+}
+
+using Half = float __attribute__((vector_size(2 * kWidth)));
+using Double = double __attribute__((vector_size(4 * kWidth)));
+
+// kWidth chains: fp32 within a stretch, fp64 over the row.
+struct Chains {
+  Float stretch = {};
+  Double row[2] = {};
+
+  NIBBLE_INLINE void end_stretch() {
+    Half halves[2];
+    std::memcpy(halves, &stretch, sizeof halves);
+    row[0] += __builtin_convertvector(halves[0], Double);
+    row[1] += __builtin_convertvector(halves[1], Double);
+    stretch = Float{};
+  }
+  NIBBLE_INLINE void add_to(double* sum) const {
+    for (const Double& half : row) {
+      for (int lane = 0; lane < kWidth / 2; ++lane) *sum += half[lane];
+    }
+  }
+};
+
+struct ErrorChains {
+  Chains signal, noise;
+  Float largest = {};
+
+  NIBBLE_INLINE void add(Float x, Float difference) {
+    const Float e = reinterpret_cast<Float>(reinterpret_cast<Int>(difference) & 0x7fffffff);
+    signal.stretch += x * x;
+    noise.stretch += e * e;
+    largest = e > largest ? e : largest;
+  }
+};
+
+template <DType input>
+NIBBLE_INLINE void add_errors_typed(const void* row, std::int64_t count, const float* stored,
+                                    ErrorSums* sums) {
+  constexpr int kParts = kChains / kWidth;
+  ErrorChains parts[kParts];
+  for (std::int64_t first = 0; first < count; first += kStretch) {
+    const std::int64_t last = first + kStretch < count ? first + kStretch : count;
+    std::int64_t i = first;
+    for (; i + kChains <= last; i += kChains) {
+      for (int part = 0; part < kParts; ++part) {
+        const Float x = load_n<input>(row, i + part * kWidth, kWidth);
+        parts[part].add(x, x - load_n<DType::kF32>(stored, i + part * kWidth, kWidth));
+      }
+    }
+    for (int part = 0; i < last; ++part, i += kWidth) {
+      const std::int64_t n = last - i < kWidth ? last - i : kWidth;
+      const Float x = first_lanes(load_n<input>(row, i, n), n);
+      parts[part].add(x, x - first_lanes(load_n<DType::kF32>(stored, i, n), n));
+    }
+    for (ErrorChains& part : parts) {
+      part.signal.end_stretch();
+      part.noise.end_stretch();
+    }
+  }
+  for (const ErrorChains& part : parts) {
+    part.signal.add_to(&sums->signal);
+    part.noise.add_to(&sums->noise);
+    const auto peak = static_cast<double>(reduce<true>(part.largest));
+    sums->max_error = peak > sums->max_error ? peak : sums->max_error;
+  }
+}
+
+void add_errors_of_row(DType input, const void* row, std::int64_t count, const float* stored,
+                       ErrorSums* sums) {
+  with_dtype(input, [&](auto type) { add_errors_typed<type()>(row, count, stored, sums); });
 }
 
 #undef NIBBLE_INLINE

@@ -44,6 +44,16 @@ void error_row(const RowQuantizer& quantizer, const ErrorNorm& norm, const float
   kernels().error(quantizer, norm, row, count, run, scale, zero_point, importance, sums);
 }
 
+void add_errors_of_row(DType input, const void* row, std::int64_t count, const float* stored,
+                       ErrorSums& sums) {
+  kernels().add_errors(input, row, count, stored, &sums);
+}
+
+void join_nibbles_row(const std::uint8_t* codes, std::int64_t count, std::uint8_t flipped,
+                      std::uint8_t* out) {
+  kernels().join_nibbles(codes, count, flipped, out);
+}
+
 void widen_row(DType input, const void* row, std::int64_t count, float* out) {
   kernels().widen(input, row, count, out);
 }

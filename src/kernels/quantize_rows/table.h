@@ -17,6 +17,9 @@ struct Kernels {
   void (*error)(const RowQuantizer& quantizer, const ErrorNorm& norm, const float* row, std::int64_t count,
                 std::int64_t run, const float* scale, const float* zero_point, const float* importance,
                 double* sums);
+  void (*add_errors)(DType input, const void* row, std::int64_t count, const float* stored, ErrorSums* sums);
+  void (*join_nibbles)(const std::uint8_t* codes, std::int64_t count, std::uint8_t flipped,
+                       std::uint8_t* out);
   void (*widen)(DType input, const void* row, std::int64_t count, float* out);
   void (*narrow)(DType output, const float* row, std::int64_t count, void* out);
 };
@@ -24,6 +27,14 @@ struct Kernels {
 extern const Kernels kPortable;
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+
+// The byte of codes[0] and, where there are two, codes[1].
+static inline std::uint8_t joined_nibbles(const std::uint8_t* codes, std::int64_t count,
+                                          std::uint8_t flipped) {
+  const int low = (codes[0] ^ flipped) & 15;
+  const int high = count > 1 ? (codes[1] ^ flipped) & 15 : 0;
+  return static_cast<std::uint8_t>(low | (high << 4));
+}
 
 // The magnitudes of E2M1, twice: index 8 and up are negative.
 inline constexpr float kE2M1Values[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
