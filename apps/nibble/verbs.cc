@@ -8,8 +8,8 @@ namespace nibble::app {
 
 const std::vector<VerbEntry>& verbs() {
   static const std::vector<VerbEntry> table{
-      oneshot_verb(), eval_verb(),    generate_verb(), inspect_verb(), verify_verb(), diff_verb(),
-      report_verb(),  recipes_verb(), tokenize_verb(), logits_verb(),  doctor_verb(),
+      oneshot_verb(), eval_verb(),    generate_verb(),   inspect_verb(),  verify_verb(), diff_verb(),
+      report_verb(),  recipes_verb(), statistics_verb(), tokenize_verb(), logits_verb(), doctor_verb(),
   };
   return table;
 }

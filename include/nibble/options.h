@@ -65,6 +65,10 @@ struct Options {
   bool quantization_aware_calibration = true;
   bool moe_calibrate_all_experts = true;
 
+  // Statistics files (.safetensors): what this run gathers is kept in one; instead of a dataset one is used.
+  std::string save_statistics;
+  std::string statistics;
+
   // Output.
   std::string output_dir;  // empty: nothing is saved, only the report
   std::string log_dir;

@@ -50,6 +50,7 @@ class Walk {
   Status run() {
     TRY(open());
     TRY(survey());
+    TRY(run_.lifecycle.start(run_.state));
     TRY(restore());
     const int blocks = run_.state.model.num_blocks;
     for (int first = finished_; first < blocks; first += run_.walk.blocks_at_once) {
@@ -86,8 +87,20 @@ class Walk {
   }
 
   std::unique_ptr<Gatherer> make_gatherer() const {
-    return std::make_unique<Gatherer>(context_.pool, model_->config(), run_.state, run_.storage.model_dtype,
-                                      run_.options.moe_calibrate_all_experts);
+    auto gatherer =
+        std::make_unique<Gatherer>(context_.pool, model_->config(), run_.state, run_.storage.model_dtype,
+                                   run_.options.moe_calibrate_all_experts);
+    if (run_.saver != nullptr) gatherer->keep_columns();
+    return gatherer;
+  }
+
+  std::string phase_set(const WalkPhase& phase) const {
+    return set_of_phase(static_cast<std::size_t>(&phase - run_.walk.phases.data()));
+  }
+
+  // What was just gathered, for the file of statistics.
+  Status save(const std::string& set, int block, const Gatherer& gatherer) {
+    return run_.saver != nullptr ? run_.saver->save(set, block, saved_++, gatherer) : Status();
   }
 
   // Statistics of the original model for those who need them before the first block.
@@ -100,9 +113,12 @@ class Walk {
         break;
       }
     }
-    if (asking.empty() || run_.data == nullptr) return {};
+    if (asking.empty() || (run_.data == nullptr && run_.statistics == nullptr)) return {};
     context_.events.phase("survey");
-    TRY_ASSIGN(const auto runner, make_runner(1, false));
+    std::unique_ptr<StreamRunner> runner;
+    if (run_.statistics == nullptr) {
+      TRY_ASSIGN(runner, make_runner(1, false));
+    }
     for (int b = 0; b < run_.state.model.num_blocks; ++b) {
       std::vector<BlockWork> works(1);
       TRY_ASSIGN(works[0], load_block_work(context_, *model_, run_.state, output_, b, false));
@@ -113,7 +129,13 @@ class Walk {
           TRY(gatherings[0].gatherer->want(*work.module,
                                            modifiers()[k]->survey_needs(run_.state, *work.module)));
       }
-      TRY(runner->gather(0, works, {0, 1, 2, 3}, gatherings, false, true));
+      Gatherer& gatherer = *gatherings[0].gatherer;
+      if (runner) {
+        TRY(runner->gather(0, works, {0, 1, 2, 3}, gatherings, false, true));
+        TRY(save(kSurveySet, b, gatherer));
+      } else {
+        TRY(gatherer.load(*run_.statistics, saved_set(*run_.statistics, kSurveySet)));
+      }
       UnitWork unit;
       unit.name = works[0].name;
       unit.modules = std::move(works[0].modules);
@@ -129,6 +151,7 @@ class Walk {
     std::vector<BlockWork> works;
     group_ = first;
     part_ = 0;
+    saved_ = 0;
     for (int b = first; b < last; ++b) {
       TRY_ASSIGN(BlockWork work, load_block_work(context_, *model_, run_.state, output_, b,
                                                  runner_ && runner_->has_original()));
@@ -144,7 +167,10 @@ class Walk {
 
   // Goes on where a stopped run left off.
   Status restore() {
-    if (run_.ledger == nullptr || run_.ledger->entries().empty()) return {};
+    const bool stopped = run_.ledger != nullptr && !run_.ledger->entries().empty();
+    const int finished = stopped ? run_.ledger->entries().back().blocks : 0;
+    if (run_.saver != nullptr) TRY(run_.saver->go_on(finished, run_.walk.streams > 0));
+    if (!stopped) return {};
     const LedgerEntry& last = run_.ledger->entries().back();
     if (runner_) {
       TRY_ASSIGN(const bool loaded, load_streams(*runner_, last.streams, run_.spill_folder));
@@ -194,7 +220,7 @@ class Walk {
         for (std::size_t b = 0; b < works.size(); ++b) TRY(apply(k, works[b], stages, gatherings[b]));
       }
     }
-    if (phase.moves_stream && !moved) TRY(runner_->move_on(phase.stream, works));
+    if (runner_ && phase.moves_stream && !moved) TRY(runner_->move_on(phase.stream, works));
     return {};
   }
 
@@ -211,9 +237,11 @@ class Walk {
           TRY(gatherer.want(*work.module, modifiers()[k]->needs(run_.state, *work.module)));
         }
       }
-      if (gatherer.wants(kSublayerError)) gatherings[b].judge = runner_->make_judge(*works[b].block);
+      if (runner_ && gatherer.wants(kSublayerError))
+        gatherings[b].judge = runner_->make_judge(*works[b].block);
       wanted |= gatherer.wants_anything();
     }
+    if (run_.statistics != nullptr) return load(phase, gatherings);
     const bool whole = stages.size() == Block::kStages;
     const bool changes = std::any_of(phase.modifiers.begin(), phase.modifiers.end(), [&](std::size_t k) {
       return modifiers()[k]->changes_weights(run_.state);
@@ -223,6 +251,14 @@ class Walk {
     TRY(runner_->gather(phase.stream, works, stages, gatherings, phase.moves_stream, moves_on));
     moved = moves_on;
     for (BlockWork& work : works) warn_of_few_tokens(work, gatherings);
+    for (const BlockGathering& gathering : gatherings)
+      TRY(save(phase_set(phase), group_, *gathering.gatherer));
+    return {};
+  }
+
+  Status load(const WalkPhase& phase, std::vector<BlockGathering>& gatherings) const {
+    for (BlockGathering& gathering : gatherings)
+      TRY(gathering.gatherer->load(*run_.statistics, saved_set(*run_.statistics, phase_set(phase))));
     return {};
   }
 
@@ -349,8 +385,11 @@ class Walk {
       const auto gatherer = make_gatherer();
       for (const std::size_t k : phase.modifiers)
         TRY(gatherer->want(module, modifiers()[k]->needs(run_.state, module)));
-      if (gatherer->wants_anything() && phase.stream >= 0) {
+      if (run_.statistics != nullptr) {
+        TRY(gatherer->load(*run_.statistics, saved_set(*run_.statistics, phase_set(phase))));
+      } else if (gatherer->wants_anything() && phase.stream >= 0) {
         TRY(runner_->gather_head(phase.stream, linear_info(module), *gatherer));
+        TRY(save(phase_set(phase), run_.state.model.num_blocks, *gatherer));
       }
       for (const std::size_t k : phase.modifiers) TRY(apply(k, unit, *gatherer, nullptr));
     }
@@ -376,6 +415,7 @@ class Walk {
   std::unique_ptr<StreamRunner> runner_;
   std::map<const ModuleInfo*, std::string> units_;
   std::set<std::string> written_;
+  int saved_ = 0;      // parts of the statistics file in this group
   int finished_ = 0;   // blocks
   int group_ = 0;      // first block of the group in work
   double part_ = 0;    // of it, in blocks

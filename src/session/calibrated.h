@@ -13,6 +13,7 @@
 #include "session/calibration_data.h"
 #include "session/ledger.h"
 #include "session/report.h"
+#include "session/statistics_use.h"
 #include "session/storage.h"
 #include "session/walk_plan.h"
 
@@ -25,9 +26,11 @@ struct CalibratedRun {
   const OutputPlan& plan;
   const WalkPlan& walk;
   const StorageRule& storage;
-  const Lifecycle& lifecycle;
-  const CalibrationData* data = nullptr;  // null: no modifier needs any
-  ShardedWriter* writer = nullptr;        // null: nothing is written, the report is all
+  Lifecycle& lifecycle;                        // started here: profiles are surveyed first
+  const CalibrationData* data = nullptr;       // null: no modifier needs any
+  const StatisticsFile* statistics = nullptr;  // instead of data
+  const StatisticsSaver* saver = nullptr;      // null: what is gathered is not kept
+  ShardedWriter* writer = nullptr;             // null: nothing is written, the report is all
   MemoryBudget& budget;
   std::filesystem::path spill_folder;
   std::int64_t chunk_tokens = 2048;  // that go through a block together, at most

@@ -32,7 +32,15 @@ Result<std::uint64_t> sample_file(const fs::path& path, std::uint64_t seed) {
   return xxh64(file->bytes().subspan(size - kPieceBytes), hash);
 }
 
-Result<std::string> source_hash(const Checkpoint& source) {
+std::string plan_hash(const WritePlan& plan) {
+  std::uint64_t hash = 0;
+  for (const WritePlan::Shard& shard : plan.shards()) hash = xxh64(shard.header, xxh64(shard.file, hash));
+  return hex(hash);
+}
+
+}  // namespace
+
+Result<std::string> source_fingerprint(const Checkpoint& source) {
   std::uint64_t hash = xxh64(source.config().dump());
   std::set<std::string> files;
   for (const TensorInfo& tensor : source.tensors()) {
@@ -48,18 +56,10 @@ Result<std::string> source_hash(const Checkpoint& source) {
   return hex(hash);
 }
 
-std::string plan_hash(const WritePlan& plan) {
-  std::uint64_t hash = 0;
-  for (const WritePlan::Shard& shard : plan.shards()) hash = xxh64(shard.header, xxh64(shard.file, hash));
-  return hex(hash);
-}
-
-}  // namespace
-
 Result<Fingerprint> run_fingerprint(const Checkpoint& source, const Options& options,
                                     const std::string& recipe, const std::string& data,
                                     const WritePlan& plan) {
-  TRY_ASSIGN(const std::string source_value, source_hash(source));
+  TRY_ASSIGN(const std::string source_value, source_fingerprint(source));
   const auto yes_no = [](bool value) { return std::string(value ? "true" : "false"); };
   return Fingerprint{
       {"version", library_version()},
@@ -74,6 +74,7 @@ Result<Fingerprint> run_fingerprint(const Checkpoint& source, const Options& opt
       {"moe_calibrate_all_experts", yes_no(options.moe_calibrate_all_experts)},
       {"sequential_targets", fmt::format("{}", fmt::join(options.sequential_targets, " "))},
       {"sequential_targets_per_subgraph", std::to_string(options.sequential_targets_per_subgraph)},
+      {"save_statistics", yes_no(!options.save_statistics.empty())},
       {"seed", std::to_string(options.seed)}};
 }
 

@@ -33,6 +33,16 @@ Result<std::optional<ActivationParams>> params_of(const ActivationObserver* obse
 
 }  // namespace
 
+const ModuleInfo* reader_of(const ModelDescription& model, const ModuleInfo& norm) {
+  const int stage = stage_after(norm.role);
+  for (const ModuleInfo& module : model.modules) {
+    const bool reads =
+        module.kind == ModuleKind::kLinear && module.block == norm.block && module.stage == stage;
+    if (norm.kind == ModuleKind::kNorm && stage >= 0 && reads && module.expert < 0) return &module;
+  }
+  return nullptr;
+}
+
 Status Gatherer::want(const ModuleInfo& module, unsigned needs) {
   if (needs == kNoStatistic) return {};
   wants_ |= needs;
@@ -54,7 +64,8 @@ Status Gatherer::want(const ModuleInfo& module, unsigned needs) {
   }
   const QuantizationScheme* scheme = state_.schemes.find(state_.model, module);
   LinearWishes wishes;
-  wishes.input = {.columns = (all & kColumnBits) != 0,
+  const bool watched = (all & (kColumnBits | kHessian | kInputShift)) != 0;
+  wishes.input = {.columns = keeps_columns_ ? watched : (all & kColumnBits) != 0,
                   .hessian = (all & kHessian) != 0,
                   .shift = (all & kInputShift) != 0};
   if (scheme != nullptr && (all & kInputParams) != 0) wishes.input_args = observed(scheme->input_activations);
@@ -65,6 +76,11 @@ Status Gatherer::want(const ModuleInfo& module, unsigned needs) {
     outputs_[module.stage] = true;
   }
   return tap_.watch(linear_info(module), wishes).at(fmt::format("module {}", module.name));
+}
+
+const InputStatistics* Gatherer::input_of(const ModuleInfo& module) const {
+  return module.kind == ModuleKind::kNorm ? tap_.input(stage_after(module.role), -1)
+                                          : tap_.input(module.stage, module.expert);
 }
 
 Status Gatherer::collect(const ModuleInfo& module, unsigned needs, ModuleStatistics& out) const {
@@ -78,8 +94,7 @@ Status Gatherer::collect(const ModuleInfo& module, unsigned needs, ModuleStatist
     out.output_column_max = range->max;
   }
   const bool is_norm = module.kind == ModuleKind::kNorm;
-  const InputStatistics* input =
-      is_norm ? tap_.input(stage_after(module.role), -1) : tap_.input(module.stage, module.expert);
+  const InputStatistics* input = input_of(module);
   if (input != nullptr) {
     out.tokens = input->tokens();
     out.sequences = input->sequences();

@@ -3,14 +3,21 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "calibrate/statistics_file.h"
 #include "calibrate/statistics_tap.h"
 #include "model/config.h"
 #include "modify/modifier.h"
 
 namespace nibble {
+
+// A linear that reads what a norm gives: its input's ranges are the norm's outputs'. Null when no linear of
+// the block reads it.
+const ModuleInfo* reader_of(const ModelDescription& model, const ModuleInfo& norm);
 
 class Gatherer {
  public:
@@ -18,6 +25,9 @@ class Gatherer {
            bool all_experts)
       : config_(config), state_(state), tap_(pool, dtype, all_experts) {}
 
+  // Before the first wish: every input that is watched is watched column by column too, which costs little
+  // and lets a file of statistics serve more recipes.
+  void keep_columns() { keeps_columns_ = true; }
   // Adds what a modifier needs to know about a module, as Statistic bits.
   Status want(const ModuleInfo& module, unsigned needs);
 
@@ -29,12 +39,22 @@ class Gatherer {
 
   // The tap has seen everything.
   Status finish();
+  // Instead of a forward: what is wanted comes from a set of a statistics file (statistics_use.h says whether
+  // it is there).
+  Status load(const StatisticsFile& file, const std::string& set);
+  // After finish(): all that was gathered.
+  void add_to(StatisticsPart& part, const std::string& set) const;
   // Null for modules about which nothing is wanted.
   const ModuleStatistics* of(const ModuleInfo& module) const;
   ModuleStatistics* of(const ModuleInfo& module);
 
  private:
+  const InputStatistics* input_of(const ModuleInfo& module) const;
   Status collect(const ModuleInfo& module, unsigned needs, ModuleStatistics& statistics) const;
+  Status load(const StatisticsFile& file, const std::string& set, const ModuleInfo& module, unsigned needs,
+              ModuleStatistics& statistics);
+  Status load_output(const StatisticsFile& file, const std::string& set, const ModuleInfo& module,
+                     ModuleStatistics& statistics) const;
 
   const ModelConfig& config_;
   const ModelState& state_;
@@ -43,6 +63,8 @@ class Gatherer {
   bool outputs_[4] = {};
   std::map<const ModuleInfo*, unsigned> needs_;
   std::map<const ModuleInfo*, ModuleStatistics> results_;
+  bool keeps_columns_ = false;
+  std::map<const StatisticsFile::Entry*, std::unique_ptr<SavedInput>> loaded_;
 };
 
 }  // namespace nibble

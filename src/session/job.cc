@@ -149,12 +149,57 @@ bool Job::has_dataset() const {
 }
 
 Status Job::check_data_is_given() const {
-  if (has_dataset()) return {};
+  if (has_dataset() && !options_.statistics.empty()) {
+    return usage_error("both a dataset and statistics are given",
+                       "statistics stand for the forward passes on a dataset: leave one out");
+  }
+  if (has_dataset() || !options_.statistics.empty()) return {};
   for (const ModifierConfig& config : recipe_.modifiers) {
     TRY_ASSIGN(const std::string reason, calibration_reason(config));
     if (!reason.empty()) return missing_data(config.class_name(), reason);
   }
   return {};
+}
+
+StatisticsRun Job::statistics_run() const {
+  return {.checkpoint = *checkpoint_,
+          .options = options_,
+          .state = state_,
+          .lifecycle = *lifecycle_,
+          .walk = walk_,
+          .storage = storage_,
+          .data = data_ ? &*data_ : nullptr,
+          .recipe = report_.recipe};
+}
+
+// After everything else about the run is known: what the file must hold follows from it.
+Status Job::read_statistics(Context& context) {
+  if (!statistics_) return {};
+  std::vector<std::string> notes;
+  TRY(check_statistics(*statistics_, statistics_run(), notes));
+  for (std::string& note : notes) warn(context, std::move(note));
+  for (const StatisticsOrigin::Run& run : statistics_->origin().runs) {
+    report_.calibration_data +=
+        fmt::format("{}{}", report_.calibration_data.empty() ? "" : ", ", run.dataset);
+    report_.calibration_samples += run.samples;
+    report_.calibration_tokens += run.tokens;
+  }
+  report_.calibration_data += fmt::format(" (statistics {})", options_.statistics);
+  report_.calibration_hash = statistics_->fingerprint();
+  return {};
+}
+
+Status Job::check_saved_statistics(bool needed) const {
+  if (options_.save_statistics.empty()) return {};
+  if (!options_.statistics.empty()) {
+    return usage_error("both statistics and save_statistics are given",
+                       "with --statistics nothing new is gathered: leave out --save-statistics");
+  }
+  if (!needed) {
+    return usage_error("there are no statistics to save: no modifier of the recipe needs any",
+                       "leave out --save-statistics, or use a recipe that calibrates");
+  }
+  return check_statistics_target(options_);
 }
 
 // Tokenised before any weight is read: a data set that cannot be used is found in the first second.
@@ -164,13 +209,18 @@ Status Job::read_data(Context& context) {
     is_walk_ |= modifier->class_name() != "QuantizationModifier";
     if (!needs_data(*modifier, state_)) continue;
     needed = true;
-    if (!has_dataset()) return missing_data(modifier->class_name(), {});
+    if (!has_dataset() && options_.statistics.empty()) return missing_data(modifier->class_name(), {});
   }
   is_walk_ |= needed;
+  TRY(check_saved_statistics(needed));
+  if (needed && !options_.statistics.empty()) {
+    TRY_ASSIGN(statistics_, StatisticsFile::open(options_.statistics));
+    TRY(adopt_calibration(*statistics_, options_));
+  }
   TRY_ASSIGN(walk_, plan_walk(options_, *lifecycle_, state_));
   report_.pipeline = walk_.name;
   for (std::string& text : options_without_effect(options_, model_, needed)) warn(context, std::move(text));
-  if (!needed) return {};
+  if (!needed || statistics_) return {};
   context.events.phase("tokenize");
   TRY_ASSIGN(data_, load_calibration_data(options_, *checkpoint_, context.pool));
   for (const std::string& note : data_->notes) warn(context, note);
@@ -214,6 +264,7 @@ Status Job::plan_files(Context& context) {
     report_.carried_bytes += output_.files.slots()[index].bytes;
   }
   TRY_ASSIGN(report_.recipe, recipe_text());
+  TRY(read_statistics(context));
   if (!options_.memory_budget.empty()) {
     TRY_ASSIGN(memory_budget_, parse_byte_size(options_.memory_budget));
   }
@@ -308,6 +359,7 @@ Result<RunReport> Job::run(Context& context) {
         fmt::format("{}{} blocks are finished and kept: the same command with --resume goes on behind them",
                     hint.empty() ? "" : "; ", ledger_->entries().back().blocks);
   } else if (!options_.resume) {
+    if (saver_) saver_->discard_parts();
     output.discard();
   }
   return report;
@@ -316,12 +368,18 @@ Result<RunReport> Job::run(Context& context) {
 Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
   Timer timer;
   if (output) TRY(open_writer(*output, context));
-  const char* phase = data_ ? "calibrate" : "quantize";
+  const char* phase = data_ || statistics_ ? "calibrate" : "quantize";
   context.events.phase(phase);
-  TRY(lifecycle_->start(state_));
+  if (!options_.save_statistics.empty()) {
+    TRY_ASSIGN(saver_, StatisticsSaver::create(options_));
+  }
   TRY(run_modifiers(output ? output->partial() : fs::temp_directory_path(), context));
   TRY(lifecycle_->end(state_));
   TRY(lifecycle_->finalize(state_));
+  if (saver_) {
+    TRY_ASSIGN(const StatisticsOrigin origin, origin_of(statistics_run()));
+    TRY(saver_->finish(origin));
+  }
   report_.phases.emplace_back(phase, timer.lap());
   report_.peak_memory_bytes = peak_resident_bytes();
 
@@ -335,6 +393,7 @@ Result<RunReport> Job::run_phases(OutputDirectory* output, Context& context) {
     }
     TRY(output->commit());
   }
+  if (saver_) saver_->discard_parts();
   return report_;
 }
 
@@ -364,6 +423,7 @@ Status Job::open_writer(const OutputDirectory& output, Context& context) {
 
 Status Job::run_modifiers(const fs::path& folder, Context& context) {
   if (!is_walk_) {
+    TRY(lifecycle_->start(state_));
     return run_data_free({*checkpoint_, output_, *lifecycle_, writer_.get(), memory_budget_}, report_.modules,
                          context);
   }
@@ -377,6 +437,8 @@ Status Job::run_modifiers(const fs::path& folder, Context& context) {
                           .storage = storage_,
                           .lifecycle = *lifecycle_,
                           .data = data_ ? &*data_ : nullptr,
+                          .statistics = statistics_ ? &*statistics_ : nullptr,
+                          .saver = saver_ ? &*saver_ : nullptr,
                           .writer = writer_.get(),
                           .budget = budget,
                           .spill_folder = folder,

@@ -18,6 +18,7 @@
 #include "session/model_card.h"
 #include "session/output_plan.h"
 #include "session/report.h"
+#include "session/statistics_use.h"
 #include "session/walk_plan.h"
 
 namespace nibble {
@@ -40,6 +41,9 @@ class Job {
   bool has_dataset() const;
   Status check_data_is_given() const;
   Status read_data(Context& context);
+  Status read_statistics(Context& context);
+  Status check_saved_statistics(bool needed) const;
+  StatisticsRun statistics_run() const;
   Status plan_files(Context& context);
   void resume_only_what_exists(Context& context);
   Status open_writer(const OutputDirectory& output, Context& context);
@@ -64,6 +68,8 @@ class Job {
   Estimate estimate_;
   WalkPlan walk_;
   std::optional<CalibrationData> data_;
+  std::optional<StatisticsFile> statistics_;  // instead of data
+  std::optional<StatisticsSaver> saver_;
   bool is_walk_ = false;  // forward passes, or changes of what is not quantized
   std::unique_ptr<ShardedWriter> writer_;
   std::optional<Ledger> ledger_;

@@ -106,6 +106,25 @@ TEST(JsonDocs, NameEveryKeyOfReport) {
     EXPECT_NE(section("report").find("`" + key + "`"), std::string::npos) << key;
 }
 
+TEST(JsonDocs, NameEveryKeyOfStatistics) {
+  const Scratch scratch;
+  const std::string file = scratch / "s.safetensors";
+  ASSERT_EQ(run_nibble({"oneshot", kStories, "--scheme", "W4A16", "--group-size", "32", "--method", "gptq",
+                        "--dataset", kTexts, "--num-calibration-samples", "2", "--max-seq-length", "32",
+                        "--pipeline", "basic", "--save-statistics", file, "-q"})
+                .code,
+            0);
+  std::set<std::string> keys;
+  collect_keys(*parse_json(run_nibble({"statistics", "show", file, "--json"}).out), keys);
+  EXPECT_TRUE(keys.contains("condition"));
+  for (const std::string& key : keys)
+    EXPECT_NE(section("statistics").find("`" + key + "`"), std::string::npos) << key;
+  const Outcome same = run_nibble({"statistics", "merge", file, file, "-o", scratch / "m.safetensors"});
+  EXPECT_EQ(same.code, 2);
+  EXPECT_NE(same.err.find("the same tokens"), std::string::npos) << same.err;
+  EXPECT_EQ(run_nibble({"statistics", "mrege", file, file}).code, 2);
+}
+
 TEST(JsonDocs, HaveASectionForEveryVerb) {
   for (const app::VerbEntry& entry : app::verbs()) EXPECT_NE(section(entry.name), "") << entry.name;
 }

@@ -78,6 +78,14 @@ void add_calibration_flags(Flags& flags, Options& o) {
                true);
 }
 
+void add_statistics_flags(Flags& flags, Options& o) {
+  flags.group("Statistics files");
+  flags.value("--save-statistics", "FILE", o.save_statistics,
+              "keep what calibration learns in FILE.safetensors; --pipeline basic: of the original model");
+  flags.value("--statistics", "FILE", o.statistics,
+              "instead of a dataset: what an earlier run saved, no forward pass is made");
+}
+
 void add_model_flags(Flags& flags, Options& o) {
   flags.group("Model");
   flags.choice("--precision", o.precision, {"auto", "fp16", "bf16", "fp32"},
@@ -117,6 +125,7 @@ class Oneshot final : public Verb {
     add_output_flags(flags, options_);
     add_data_flags(flags, options_);
     add_calibration_flags(flags, options_);
+    add_statistics_flags(flags, options_);
     add_model_flags(flags, options_);
     add_run_flags(flags, options_, seed_);
   }
@@ -141,18 +150,21 @@ class Oneshot final : public Verb {
 }  // namespace
 
 VerbEntry oneshot_verb() {
-  return {.name = "oneshot",
-          .usage = "MODEL (--recipe FILE | --scheme NAME) [flags]",
-          .summary = "compress a model: quantize, prune, rotate, and save what vLLM and transformers load",
-          .detail =
-              "The flags are the arguments of llm-compressor's oneshot() with dashes. Nothing of an earlier "
-              "output "
-              "or of the source is touched before the new model is complete.",
-          .examples = {"MODEL --scheme W4A16 --output-dir OUT", "MODEL --scheme W4A16 --dry-run",
-                       "MODEL --recipe recipe.yaml --dataset c4.jsonl --output-dir OUT",
-                       "MODEL --scheme W4A16 --method gptq --dataset c4.jsonl -o OUT",
-                       "MODEL -r recipe.yaml --set bits=3 --stage quant -o OUT"},
-          .make = []() -> std::unique_ptr<Verb> { return std::make_unique<Oneshot>(); }};
+  return {
+      .name = "oneshot",
+      .usage = "MODEL (--recipe FILE | --scheme NAME) [flags]",
+      .summary = "compress a model: quantize, prune, rotate, and save what vLLM and transformers load",
+      .detail =
+          "The flags are the arguments of llm-compressor's oneshot() with dashes. Nothing of an earlier "
+          "output "
+          "or of the source is touched before the new model is complete.",
+      .examples = {"MODEL --scheme W4A16 --output-dir OUT", "MODEL --scheme W4A16 --dry-run",
+                   "MODEL --recipe recipe.yaml --dataset c4.jsonl --output-dir OUT",
+                   "MODEL --scheme W4A16 --method gptq --dataset c4.jsonl -o OUT",
+                   "MODEL -r gptq.yaml -d c4.jsonl --pipeline basic --save-statistics c4.safetensors -o OUT",
+                   "MODEL -r other.yaml --statistics c4.safetensors -o OUT2",
+                   "MODEL -r recipe.yaml --set bits=3 --stage quant -o OUT"},
+      .make = []() -> std::unique_ptr<Verb> { return std::make_unique<Oneshot>(); }};
 }
 
 }  // namespace nibble::app

@@ -15,6 +15,7 @@ VerbEntry logits_verb();
 VerbEntry oneshot_verb();
 VerbEntry recipes_verb();
 VerbEntry report_verb();
+VerbEntry statistics_verb();
 VerbEntry tokenize_verb();
 VerbEntry verify_verb();
 

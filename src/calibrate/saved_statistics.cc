@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "calibrate/saved_statistics.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/hash.h"
+#include "base/json.h"
+
+namespace nibble {
+namespace {
+
+// Of the tensor `counts` of an input: columns; tokens and sequences of every part; how the shift is kept.
+enum Count : std::size_t { kCols = 0, kTokens = 1, kShift = 1 + 2 * kTokenParts, kCounts };
+enum ShiftForm : std::int64_t { kNoShift = 0, kZeroShift = 1, kStoredShift = 2 };
+
+constexpr std::array<const char*, kTokenParts> kPrefixes{"", "half_0.", "half_1."};
+
+// Squares of more columns would not fit an address space anyway.
+constexpr std::int64_t kMostCols = std::int64_t{1} << 24;
+
+template <class T>
+Tensor vector_tensor(DType dtype, const std::vector<T>& values) {
+  return Tensor::of<T>(dtype, {static_cast<std::int64_t>(values.size())}, values);
+}
+
+Tensor triangle(const Matrix& symmetric) {
+  const std::int64_t n = symmetric.rows();
+  Tensor tensor(DType::kF32, {n * (n + 1) / 2});
+  float* out = tensor.as_mutable<float>().data();
+  for (std::int64_t r = 0; r < n; ++r) out = std::copy_n(symmetric.data() + r * n + r, n - r, out);
+  return tensor;
+}
+
+Matrix symmetric_matrix(std::span<const float> triangle, std::int64_t n) {
+  Matrix matrix(n, n);
+  const float* value = triangle.data();
+  for (std::int64_t r = 0; r < n; ++r) {
+    for (std::int64_t c = r; c < n; ++c) matrix.at(r, c) = matrix.at(c, r) = *value++;
+  }
+  return matrix;
+}
+
+bool is_zero(const InputShift& shift) {
+  return std::ranges::all_of(shift.values.values(), [](float v) { return v == 0; }) &&
+         std::ranges::all_of(shift.mean, [](double v) { return v == 0; });
+}
+
+ShiftForm form_of(const InputRecord& input) {
+  ShiftForm form = kNoShift;
+  for (const InputShift* shift : input.shift) {
+    if (shift == nullptr) continue;
+    if (!is_zero(*shift)) return kStoredShift;
+    form = kZeroShift;
+  }
+  return form;
+}
+
+class Reader {
+ public:
+  explicit Reader(const NamedTensors& tensors) : tensors_(tensors) {}
+
+  const Tensor* find(const std::string& name) const {
+    const auto found = std::ranges::find_if(tensors_, [&](const auto& entry) { return entry.first == name; });
+    return found != tensors_.end() ? &found->second : nullptr;
+  }
+
+  // The values of a tensor of that type and shape; empty when it is optional and not there.
+  template <class T>
+  Result<std::vector<T>> values(const std::string& name, DType dtype, std::int64_t size,
+                                bool optional) const {
+    const Tensor* tensor = find(name);
+    if (tensor == nullptr && optional) return std::vector<T>();
+    if (tensor == nullptr) return bad_data(fmt::format("{} is missing", name));
+    TRY(check(name, *tensor, dtype, {size}));
+    const auto span = tensor->as<T>();
+    return std::vector<T>(span.begin(), span.end());
+  }
+
+  Status check(const std::string& name, const Tensor& tensor, DType dtype, const Shape& shape) const {
+    if (tensor.dtype() != dtype || tensor.shape() != shape) {
+      return bad_data(fmt::format("{} is {} {}, expected {} {}", name, torch_name(tensor.dtype()),
+                                  to_string(tensor.shape()), torch_name(dtype), to_string(shape)));
+    }
+    const auto finite = [](auto values) {
+      return std::ranges::all_of(values, [](auto v) { return std::isfinite(v); });
+    };
+    const bool ok = dtype == DType::kF32   ? finite(tensor.as<float>())
+                    : dtype == DType::kF64 ? finite(tensor.as<double>())
+                                           : true;
+    return ok ? Status() : bad_data(fmt::format("{} holds a value that is not finite", name));
+  }
+
+ private:
+  const NamedTensors& tensors_;
+};
+
+Status read_hessian(const Reader& reader, const std::vector<std::int64_t>& counts, std::size_t part,
+                    SavedInput& input) {
+  const std::string name = fmt::format("{}second_moments", kPrefixes[part]);
+  const Tensor* tensor = reader.find(name);
+  if (tensor == nullptr) return {};
+  const std::int64_t n = input.record.cols;
+  TRY(reader.check(name, *tensor, DType::kF32, {n * (n + 1) / 2}));
+  auto hessian = std::make_unique<Hessian>();
+  TRY_ASSIGN(hessian->mean,
+             reader.values<double>(fmt::format("{}mean", kPrefixes[part]), DType::kF64, n, false));
+  hessian->values = symmetric_matrix(tensor->as<float>(), n);
+  hessian->tokens = counts[kTokens + 2 * part];
+  hessian->sequences = std::max<std::int64_t>(counts[kTokens + 2 * part + 1], 1);
+  if (hessian->tokens < 1) return bad_data(fmt::format("{} stands for no token", name));
+  input.hessian[part] = std::move(hessian);
+  return {};
+}
+
+Status read_shift(const Reader& reader, std::int64_t form, std::size_t part, SavedInput& input) {
+  if (form != kStoredShift || !input.hessian[part]) return {};
+  const std::int64_t n = input.record.cols;
+  auto shift = std::make_unique<InputShift>();
+  shift->tokens = input.hessian[part]->tokens;
+  shift->values = Matrix(n, n);
+  const std::string name = fmt::format("{}shift", kPrefixes[part]);
+  const Tensor* tensor = reader.find(name);
+  if (tensor == nullptr) return bad_data(fmt::format("{} is missing", name));
+  TRY(reader.check(name, *tensor, DType::kF32, {n, n}));
+  std::ranges::copy(tensor->as<float>(), shift->values.values().begin());
+  TRY_ASSIGN(shift->mean, reader.values<double>(name + "_mean", DType::kF64, n, false));
+  input.shift[part] = std::move(shift);
+  return {};
+}
+
+}  // namespace
+
+bool has_zero_shift(const InputRecord& input) {
+  return form_of(input) == kZeroShift;
+}
+
+void SavedInput::link() {
+  for (std::size_t part = 0; part < kTokenParts; ++part) {
+    record.hessian[part] = hessian[part].get();
+    record.shift[part] = shift[part].get();
+  }
+}
+
+NamedTensors tensors_of(const InputRecord& input) {
+  std::vector<std::int64_t> counts(kCounts);
+  counts[kCols] = input.cols;
+  counts[kTokens] = input.tokens;
+  counts[kTokens + 1] = input.sequences;
+  const ShiftForm form = form_of(input);
+  counts[kShift] = form;
+  NamedTensors tensors;
+  for (std::size_t part = 0; part < kTokenParts; ++part) {
+    const Hessian* hessian = input.hessian[part];
+    if (hessian == nullptr || (part > 0 && form == kZeroShift)) continue;
+    CHECK(!hessian->centred, "statistics are kept as they were gathered");
+    if (part > 0) {
+      counts[kTokens + 2 * part] = hessian->tokens;
+      counts[kTokens + 2 * part + 1] = hessian->sequences;
+    }
+    tensors.emplace_back(fmt::format("{}second_moments", kPrefixes[part]), triangle(hessian->values));
+    tensors.emplace_back(fmt::format("{}mean", kPrefixes[part]), vector_tensor(DType::kF64, hessian->mean));
+    const InputShift* shift = input.shift[part];
+    if (shift == nullptr || form != kStoredShift) continue;
+    tensors.emplace_back(fmt::format("{}shift", kPrefixes[part]),
+                         Tensor::of<float>(DType::kF32, {input.cols, input.cols}, shift->values.values()));
+    tensors.emplace_back(fmt::format("{}shift_mean", kPrefixes[part]),
+                         vector_tensor(DType::kF64, shift->mean));
+  }
+  const std::pair<const char*, const std::vector<float>*> columns[] = {{"abs_mean", &input.abs_mean},
+                                                                       {"square_mean", &input.square_mean},
+                                                                       {"column_min", &input.column_min},
+                                                                       {"column_max", &input.column_max}};
+  for (const auto& [name, values] : columns) {
+    if (!values->empty()) tensors.emplace_back(name, vector_tensor(DType::kF32, *values));
+  }
+  tensors.emplace_back("counts", vector_tensor(DType::kI64, counts));
+  return tensors;
+}
+
+NamedTensors tensors_of(const SavedOutput& output) {
+  return {{"min", vector_tensor(DType::kF32, output.min)},
+          {"max", vector_tensor(DType::kF32, output.max)},
+          {"counts", vector_tensor(DType::kI64, std::vector<std::int64_t>{output.tokens, output.sequences})}};
+}
+
+std::uint64_t hash_of(const NamedTensors& tensors) {
+  std::uint64_t hash = 0;
+  for (const auto& [name, tensor] : tensors) hash = xxh64(tensor.bytes(), xxh64(name, hash));
+  return hash;
+}
+
+Result<SavedInput> input_of(const NamedTensors& tensors) {
+  const Reader reader(tensors);
+  TRY_ASSIGN(const auto counts, reader.values<std::int64_t>("counts", DType::kI64, kCounts, false));
+  const bool counted = std::ranges::all_of(counts, [](std::int64_t count) { return count >= 0; });
+  const std::int64_t cols = counts[kCols];
+  if (!counted || cols < 1 || cols > kMostCols || counts[kShift] > kStoredShift)
+    return bad_data("counts holds numbers that no calibration gives");
+  SavedInput input;
+  input.record.cols = cols;
+  input.record.tokens = counts[kTokens];
+  input.record.sequences = counts[kTokens + 1];
+  const std::pair<const char*, std::vector<float>*> columns[] = {{"abs_mean", &input.record.abs_mean},
+                                                                 {"square_mean", &input.record.square_mean},
+                                                                 {"column_min", &input.record.column_min},
+                                                                 {"column_max", &input.record.column_max}};
+  for (const auto& [name, values] : columns) {
+    TRY_ASSIGN(*values, reader.values<float>(name, DType::kF32, cols, true));
+  }
+  for (std::size_t part = 0; part < kTokenParts; ++part) {
+    TRY(read_hessian(reader, counts, part, input));
+    TRY(read_shift(reader, counts[kShift], part, input));
+  }
+  input.link();
+  return input;
+}
+
+Result<SavedOutput> output_of(const NamedTensors& tensors) {
+  const Reader reader(tensors);
+  const Tensor* min = reader.find("min");
+  const std::int64_t size = min != nullptr ? min->size() : 0;
+  SavedOutput output;
+  TRY_ASSIGN(const auto counts, reader.values<std::int64_t>("counts", DType::kI64, 2, false));
+  TRY_ASSIGN(output.min, reader.values<float>("min", DType::kF32, size, false));
+  TRY_ASSIGN(output.max, reader.values<float>("max", DType::kF32, size, false));
+  output.tokens = counts[0];
+  output.sequences = counts[1];
+  return output;
+}
+
+}  // namespace nibble

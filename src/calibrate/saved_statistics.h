@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Finished statistics of inputs and outputs as they are kept on disk (docs/formats.md, "Statistics files"):
+// the numbers that modifiers see, so a run from the file gives the bytes of the run that saved it. Symmetric
+// matrices lie there as their upper triangle.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json_fwd.h"
+#include "base/tensor.h"
+#include "calibrate/hessian.h"
+
+namespace nibble {
+
+// All tokens, then the even and the odd sequences.
+inline constexpr int kTokenParts = 3;
+
+// What is known about one input. The matrices belong to somebody else; null or empty: not gathered, or no
+// token came.
+struct InputRecord {
+  std::vector<std::string> modules;  // that read it
+  std::int64_t cols = 0;
+  std::int64_t tokens = 0;
+  std::int64_t sequences = 0;
+  std::vector<float> abs_mean, square_mean, column_min, column_max;
+  std::array<const Hessian*, kTokenParts> hessian{};
+  std::array<const InputShift*, kTokenParts> shift{};
+};
+
+// The shift was gathered and is zero: the inputs are the original model's. It is not stored then, and neither
+// are the moments of the halves, which only judge shifts.
+bool has_zero_shift(const InputRecord& input);
+
+// The same with its matrices.
+struct SavedInput {
+  InputRecord record;
+  std::array<std::unique_ptr<Hessian>, kTokenParts> hessian;
+  std::array<std::unique_ptr<InputShift>, kTokenParts> shift;
+
+  // After the matrices were set.
+  void link();
+};
+
+// Smallest and largest value per output of a linear or norm.
+struct SavedOutput {
+  std::int64_t tokens = 0;
+  std::int64_t sequences = 0;
+  std::vector<float> min, max;
+};
+
+// On which model, data and stream the statistics were taken.
+struct StatisticsOrigin {
+  struct Set {
+    std::string name;          // "0", "1" ...: those that the recipe gathered one after the other; "survey"
+    std::string modifiers;     // for which
+    bool of_original = false;  // the inputs are the original model's; otherwise those behind changed layers
+  };
+  struct Run {
+    std::string dataset;
+    std::string fingerprint;  // of the tokens
+    std::int64_t samples = 0;
+    std::int64_t tokens = 0;
+  };
+  std::string nibble_version;
+  std::string model;  // fingerprint of its files and config
+  std::string model_type;
+  std::string precision;
+  bool reference = false;
+  bool moe_calibrate_all_experts = true;
+  std::string pipeline;
+  std::vector<std::string> sequential_targets;
+  std::int64_t sequential_targets_per_subgraph = 1;
+  bool propagate_error = true;
+  std::string recipe;  // fingerprint
+  std::vector<Set> sets;
+  std::vector<Run> runs;
+
+  const Set* find(const std::string& name) const;
+};
+Json to_json(const StatisticsOrigin& origin);
+Result<StatisticsOrigin> statistics_origin(const Json& json);
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;  // by suffix: "second_moments", ...
+NamedTensors tensors_of(const InputRecord& input);
+NamedTensors tensors_of(const SavedOutput& output);
+std::uint64_t hash_of(const NamedTensors& tensors);
+
+// The inverse. Errors name the tensor that is missing, has another shape, or holds what is not finite.
+Result<SavedInput> input_of(const NamedTensors& tensors);
+Result<SavedOutput> output_of(const NamedTensors& tensors);
+
+}  // namespace nibble
