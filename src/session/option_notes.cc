@@ -27,6 +27,7 @@ constexpr std::array kOnlyWithScheme{row<&Options::method>("method"), row<&Optio
                                      row<&Options::ignore>("ignore")};
 
 constexpr std::array kOnlyWithData{
+    row<&Options::statistics>("statistics"),
     row<&Options::dataset>("dataset"),
     row<&Options::dataset_config_name>("dataset_config_name"),
     row<&Options::dataset_path>("dataset_path"),
