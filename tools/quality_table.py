@@ -69,6 +69,9 @@ METHODS = {
     "sparsegpt-24": (pruner("SparseGPTModifier", "2:4"), []),
     "sparsegpt-48": (pruner("SparseGPTModifier", "4:8"), []),
     "sparsegpt-50": (pruner("SparseGPTModifier"), []),
+    "sparsegpt-50-kl": (pruner("SparseGPTModifier", arguments=own("sparsity_profile: kl")), []),
+    "sparsegpt-24-permuted": ("    ChannelPermutationModifier: {mask_structure: \"2:4\"}\n"
+                              + pruner("SparseGPTModifier", "2:4"), []),
     "sparsegpt-60": (pruner("SparseGPTModifier", sparsity=0.6), []),
     "sparsegpt-70": (pruner("SparseGPTModifier", sparsity=0.7), []),
 }

@@ -75,7 +75,7 @@ void StatisticsTap::on_input(const LinearInfo& linear, const TapInput& input) {
   Slot& slot = found->second;
   if (slot.last_chunk == chunk_number_) return;  // a sibling has shown the same input
   slot.last_chunk = chunk_number_;
-  ActivationRows rows{.x = input.x, .original = nullptr, .rows = input.rows, .mask = input.mask};
+  ActivationRows rows{.x = input.x, .original = nullptr, .rows = input.rows, .mask = counted(input)};
   if (slot.wishes.shift && originals_ != nullptr) {
     const auto original = originals_->find(where);
     if (original != originals_->end() && original->second.second == input.rows)
@@ -97,9 +97,10 @@ void StatisticsTap::on_output(const LinearInfo& linear, const TapInput& output) 
   const auto found = ranges_.find(linear.name);
   if (found == ranges_.end()) return;
   ColumnRange& range = found->second;
+  const std::uint8_t* mask = counted(output);
   pool_.parallel_for(output.cols, 128, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = 0; r < output.rows; ++r) {
-      if (output.mask != nullptr && output.mask[r] == 0) continue;
+      if (mask != nullptr && mask[r] == 0) continue;
       for (std::int64_t c = first; c < last; ++c) {
         const auto at = static_cast<std::size_t>(c);
         range.min[at] = std::min(range.min[at], output.x[r * output.cols + c]);
@@ -115,13 +116,21 @@ void StatisticsTap::on_key_value(const std::string& attention, std::int64_t, con
   if (const auto found = values_.find(attention); found != values_.end()) observe(found->second, value);
 }
 
+// With a loss mask every linear sees the tokens of the chunk in their order.
+const std::uint8_t* StatisticsTap::counted(const TapInput& rows) const {
+  if (chunk_->loss_mask.empty()) return rows.mask;
+  CHECK(rows.rows == chunk_->rows(), "a loss mask and routed rows");
+  return chunk_->loss_mask.data();
+}
+
 // Batch by batch. Rows of routed experts are all of one batch.
 void StatisticsTap::observe(ActivationObserver& observer, const TapInput& rows) {
   const bool routed = rows.rows != chunk_->rows();
   const std::vector<std::int64_t> whole{rows.rows};
+  const std::uint8_t* all = counted(rows);
   std::int64_t first = 0;
   for (const std::int64_t count : routed ? whole : chunk_->batch_rows) {
-    const std::uint8_t* mask = rows.mask != nullptr ? rows.mask + first : nullptr;
+    const std::uint8_t* mask = all != nullptr ? all + first : nullptr;
     observer.observe(pool_, rows.x + first * rows.cols, count, rows.cols, mask);
     first += count;
   }

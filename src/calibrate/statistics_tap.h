@@ -69,6 +69,7 @@ class StatisticsTap final : public Tap {
   using Observers = std::map<std::string, ActivationObserver>;
   InputPlace place(int stage, int expert) const;
   void observe(ActivationObserver& observer, const TapInput& rows);
+  const std::uint8_t* counted(const TapInput& rows) const;
   static const ActivationObserver* find(const Observers& observers, const std::string& name);
 
   ThreadPool& pool_;

@@ -17,7 +17,9 @@ void append_mask(Batch& to, std::int64_t tokens_before, const Batch& from) {
 
 }  // namespace
 
-std::vector<Chunk> make_chunks(std::span<const Batch> batches, std::int64_t most_tokens) {
+std::vector<Chunk> make_chunks(std::span<const Batch> batches, std::int64_t most_tokens,
+                               std::span<const std::vector<std::uint8_t>> loss_masks) {
+  CHECK(loss_masks.empty() || loss_masks.size() == batches.size(), "a loss mask a batch");
   std::vector<Chunk> chunks;
   std::int64_t row = 0;
   std::int64_t sequence = 0;
@@ -30,7 +32,12 @@ std::vector<Chunk> make_chunks(std::span<const Batch> batches, std::int64_t most
       open.ids.insert(open.ids.end(), batch.ids.begin(), batch.ids.end());
       open.sequences += batch.sequences;
     } else {
-      chunks.push_back({.batch = batch, .first_row = row, .first_sequence = sequence, .batch_rows = {}});
+      chunks.push_back(
+          {.batch = batch, .first_row = row, .first_sequence = sequence, .batch_rows = {}, .loss_mask = {}});
+    }
+    if (!loss_masks.empty()) {
+      const auto& mask = loss_masks[static_cast<std::size_t>(&batch - batches.data())];
+      chunks.back().loss_mask.insert(chunks.back().loss_mask.end(), mask.begin(), mask.end());
     }
     chunks.back().batch_rows.push_back(batch.tokens());
     row += batch.tokens();

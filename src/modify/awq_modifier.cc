@@ -118,8 +118,12 @@ Status AwqModifier::initialize(ModelState& state) {
     resolved = role_mappings(state.model, MappingFamily::kNormsAndLinears, is_strict_);
   } else {
     std::vector<MappingPatterns> patterns;
-    for (const RecipeValue& item : *given.if_list())
-      patterns.push_back({*item.find("smooth_layer")->if_text(), item.find("balance_layers")->texts()});
+    for (const RecipeValue& item : *given.if_list()) {
+      const RecipeValue* hook = item.find("activation_hook_target");
+      patterns.push_back({.smooth = *item.find("smooth_layer")->if_text(),
+                          .balance = item.find("balance_layers")->texts(),
+                          .observed = hook && hook->if_text() ? *hook->if_text() : std::string()});
+    }
     TRY_ASSIGN(resolved, pattern_mappings(state.model, patterns));
   }
   for (std::string& note : resolved.notes)

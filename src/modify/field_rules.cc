@@ -99,7 +99,9 @@ Result<RecipeValue> awq_mappings(const RecipeValue& value) {
        .help = "layers scaled up",
        .required = true,
        .normalise = list_of_texts},
-      {.name = "activation_hook_target", .kinds = kTextKind | kNullKind, .help = "where the input is taken"},
+      {.name = "activation_hook_target",
+       .kinds = kTextKind | kNullKind,
+       .help = "module whose input is observed, as a path from the layer that holds the mapping"},
   };
   RecipeValue::List out;
   for (const RecipeValue& item : *value.if_list()) {
@@ -178,7 +180,8 @@ Status check_quantization(Arguments& arguments) {
 }
 
 Status check_owl(Arguments& arguments) {
-  const bool profile = !arguments.at("sparsity_profile").is_null();
+  const RecipeValue& name = arguments.at("sparsity_profile");
+  const bool profile = !name.is_null() && arguments.text("sparsity_profile") != "kl";
   const bool m = !arguments.at("owl_m").is_null();
   const bool lambda = !arguments.at("owl_lmbda").is_null();
   if (profile == m && m == lambda) return {};

@@ -156,6 +156,12 @@ class Modifier {
   // Statistics of the original model that are needed before the first unit (sparsity profiles).
   virtual unsigned survey_needs(const ModelState&, const ModuleInfo&) const { return kNoStatistic; }
   virtual Status on_survey(const UnitWork& /*block*/, Context&) { return {}; }
+  // A survey that also runs the model: on_trial() gives the block changed as a whole run would change it,
+  // roughly, and on_divergences() is told what each such change alone does to the model's predictions (KL,
+  // nats), by block.
+  virtual bool measures_divergence() const { return false; }
+  virtual Status on_trial(UnitWork& /*block*/, Context&) { return {}; }
+  virtual void on_divergences(const std::map<int, double>& /*by_block*/) {}
   virtual Status on_calibration_start(ModelState&) { return {}; }
   virtual Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) = 0;
   virtual Status on_calibration_end(ModelState&) { return {}; }

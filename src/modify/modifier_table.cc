@@ -95,8 +95,10 @@ Rows sparsity_rows(int solve_iterations) {
        .most = 1},
       {.name = "sparsity_profile",
        .kinds = kTextKind | kNullKind,
-       .help = "how sparsity is spread over layers",
-       .allowed = {"owl"},
+       .help = "how sparsity is spread over layers: by outliers (owl), or by what pruning each layer alone "
+               "does to "
+               "the predictions (kl, nibble only)",
+       .allowed = {"owl", "kl"},
        .normalise = lower_case},
       {.name = "mask_structure",
        .kinds = kTextKind,
@@ -128,6 +130,13 @@ Rows sparsity_rows(int solve_iterations) {
       {.name = "dlp_alpha",
        .kinds = kFloatKind | kNullKind,
        .help = "spread sparsity by the medians of layers (DLP): largest deviation from `sparsity`",
+       .least = 0,
+       .most = 1,
+       .use = FieldUse::kOwn},
+      {.name = "kl_lmbda",
+       .kinds = kFloatKind,
+       .initial = 0.08,
+       .help = "sparsity_profile kl: largest deviation from `sparsity`",
        .least = 0,
        .most = 1,
        .use = FieldUse::kOwn},
@@ -376,6 +385,22 @@ Rows awq_rows() {
   };
 }
 
+Rows permutation_rows() {
+  return {
+      {.name = "mask_structure",
+       .kinds = kTextKind,
+       .initial = "2:4",
+       .help = "N:M of the pruning modifier that follows",
+       .normalise = mask_structure},
+      {.name = "rounds",
+       .kinds = kIntKind,
+       .initial = 10,
+       .help = "of the search: each swaps channels of disjoint groups",
+       .least = 1,
+       .most = 1000},
+  };
+}
+
 Rows reap_rows() {
   return {
       {.name = "sparsity", .kinds = kFloatKind, .help = "share of experts removed", .required = true},
@@ -474,6 +499,9 @@ std::vector<ModifierRow> make_table() {
       {"WandaPruningModifier", "pruning by weight times input norm",
        common_rows(true) + sparsity_rows(0) + wanda_tail + correction_rows(false), false, check_owl},
       {"MagnitudePruningModifier", "pruning by absolute value", common_rows(false) + magnitude_rows()},
+      {"ChannelPermutationModifier",
+       "before N:M pruning: an order of channels in which more importance is retained (nibble only)",
+       common_rows(true) + permutation_rows()},
       {"ConstantPruningModifier", "keeps zeros through later modifiers and training",
        common_rows(false) + text_targets},
       {"REAPPruningModifier", "removes experts of mixture-of-experts layers", common_rows(true) + reap_rows(),

@@ -86,4 +86,31 @@ Result<std::vector<double>> dlp_sparsities(std::span<const double> importances, 
   return spread(unimportance, sparsity, 2 * alpha);
 }
 
+std::vector<double> kl_sparsities(std::span<const double> divergences, std::span<const double> weights,
+                                  double sparsity, double lmbda) {
+  constexpr double kGrowth = 10;
+  constexpr double kSmallest = 1e-9;  // nats; a block that costs nothing has no logarithm
+  constexpr double kMost = 0.99;
+  const double low = std::max(0.0, sparsity - lmbda);
+  const double high = std::max(low, std::min(sparsity + lmbda, kMost));
+  const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
+  std::vector<double> result(divergences.size());
+  const auto mean_with = [&](double offset) {
+    double sum = 0;
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      const double own = offset - std::log(std::max(divergences[i], kSmallest)) / kGrowth;
+      result[i] = std::clamp(own, low, high);
+      sum += weights[i] * result[i];
+    }
+    return sum / all;
+  };
+  double below = -10, above = 10;  // logarithms of divergences are within +-30
+  for (int step = 0; step < 100; ++step) {
+    const double middle = (below + above) / 2;
+    (mean_with(middle) < sparsity ? below : above) = middle;
+  }
+  mean_with(above);
+  return result;
+}
+
 }  // namespace nibble

@@ -31,4 +31,11 @@ Result<std::vector<double>> owl_sparsities(std::span<const double> outlier_ratio
 Result<std::vector<double>> dlp_sparsities(std::span<const double> importances, double sparsity,
                                            double alpha);
 
+// Blocks whose pruning costs the model more divergence are pruned less, within `lmbda` of `sparsity`, with
+// the given mean over `weights`. Where the cost of a block grows with its sparsity p as exp(10 p) (from 50 to
+// 60 % Wanda's loss grows 2.6-fold on LLaMA-7B, 2306.11695), this is the cheapest choice: equal marginal
+// costs.
+std::vector<double> kl_sparsities(std::span<const double> divergences, std::span<const double> weights,
+                                  double sparsity, double lmbda);
+
 }  // namespace nibble

@@ -6,6 +6,7 @@
 #include "modify/gptq_modifier.h"
 #include "modify/magnitude_modifier.h"
 #include "modify/modifier.h"
+#include "modify/permutation_modifier.h"
 #include "modify/quantization.h"
 #include "modify/smoothquant_modifier.h"
 #include "modify/sparsegpt_modifier.h"
@@ -28,6 +29,7 @@ constexpr RegistryRow kRegistry[] = {
     {"WandaPruningModifier", WandaPruningModifier::make},
     {"MagnitudePruningModifier", MagnitudePruningModifier::make},
     {"ConstantPruningModifier", ConstantPruningModifier::make},
+    {"ChannelPermutationModifier", ChannelPermutationModifier::make},
 };
 
 }  // namespace

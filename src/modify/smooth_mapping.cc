@@ -9,6 +9,7 @@
 #include <set>
 
 #include "modify/module_pattern.h"
+#include "modify/observed_input.h"
 #include "modify/smooth_fold.h"
 #include "modify/work_values.h"
 
@@ -312,6 +313,7 @@ Result<SmoothMappings> pattern_mappings(const ModelDescription& model,
     TRY_ASSIGN(std::vector<SmoothMapping> sets, SetMatcher(model, wanted).run());
     for (SmoothMapping& mapping : sets) {
       const ModuleInfo& smooth = model.modules[mapping.smooth];
+      if (!wanted.observed.empty()) TRY(check_observed_input(model, mapping, wanted.observed));
       const bool fits = std::ranges::all_of(
           mapping.balance, [&](std::size_t m) { return widths_fit(model, smooth, model.modules[m]); });
       if (!fits || smooth.weight.empty()) {

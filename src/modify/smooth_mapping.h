@@ -44,6 +44,10 @@ SmoothMappings role_mappings(const ModelDescription& model, MappingFamily family
 struct MappingPatterns {
   std::string smooth;
   std::vector<std::string> balance;
+  // Path of a module, from the innermost one that holds the mapping, whose input is observed instead of that
+  // of the first balance layer. Only one with the very same input is accepted: of other inputs no scale of
+  // these columns follows. Empty: none.
+  std::string observed = {};
 };
 // Sets of matches that belong together; each must have one smooth layer of a fitting width.
 Result<SmoothMappings> pattern_mappings(const ModelDescription& model,

@@ -33,7 +33,7 @@ Result<SmoothMappings> SmoothQuantModifier::resolve(const ModelState& state) con
   std::vector<MappingPatterns> patterns;
   for (const RecipeValue& item : *given.if_list()) {
     const RecipeValue::List& pair = *item.if_list();
-    patterns.push_back({pair[1].texts()[0], pair[0].texts()});
+    patterns.push_back({.smooth = pair[1].texts()[0], .balance = pair[0].texts()});
   }
   return pattern_mappings(state.model, patterns);
 }

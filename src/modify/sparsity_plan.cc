@@ -8,6 +8,7 @@
 
 #include "modify/module_pattern.h"
 #include "modify/owl.h"
+#include "modify/wanda.h"
 #include "modify/work_values.h"
 
 namespace nibble {
@@ -89,9 +90,21 @@ Status SparsityModifier::initialize(ModelState& state) {
   const Arguments& arguments = config().arguments;
   correction_ = correction_options(arguments, is_strict_);
   TRY_ASSIGN(structure_, parse_mask_structure(arguments.text("mask_structure"), 0));
+  if (is_strict_ && arguments.at("sparsity_profile").if_text() &&
+      arguments.text("sparsity_profile") == "kl") {
+    return usage_error(fmt::format("{}: sparsity_profile kl does not exist in llm-compressor", class_name()),
+                       "leave out --reference, or use owl");
+  }
   auto found = prune_targets(state, arguments.texts("targets"), arguments.texts("ignore"));
   if (!found.ok()) return std::move(found).at(class_name()).error();
   TRY(read_sparsities(state, *found).at(class_name()));
+  if (measures_divergence() && structure_.is_structured()) {
+    return usage_error(
+        fmt::format("{}: sparsity_profile kl and mask_structure N:M exclude each other: N:M fixes "
+                    "the sparsity of every layer",
+                    class_name()),
+        "leave out one of them");
+  }
   preserved_ = state.pruned;
   for (const auto& [name, sparsity] : sparsity_) state.pruned.insert(name);
   return {};
@@ -174,8 +187,25 @@ unsigned SparsityModifier::survey_needs(const ModelState&, const ModuleInfo& mod
   return has_profile() && module.block >= 0 && is_prunable(module) ? kInputSquareMean : kNoStatistic;
 }
 
+bool SparsityModifier::measures_divergence() const {
+  return has_profile() && config().arguments.text("sparsity_profile") == "kl";
+}
+
+// By Wanda's rule: as quick as the statistics that are there.
+Status SparsityModifier::on_trial(UnitWork& block, Context& context) {
+  for (ModuleWork& work : block.modules) {
+    const auto pattern = pattern_of(*work.module);
+    if (!pattern || !work.statistics || work.statistics->input_square_mean.empty()) continue;
+    const Matrix weight = weight_matrix(work);
+    TRY_ASSIGN(const Matrix keep,
+               wanda_mask(context.pool, weight, work.statistics->input_square_mean, *pattern));
+    store_weight(masked(weight, keep), work);
+  }
+  return {};
+}
+
 Status SparsityModifier::on_survey(const UnitWork& block, Context&) {
-  if (!has_profile()) return {};
+  if (!has_profile() || measures_divergence()) return {};
   std::vector<Matrix> weights;
   std::vector<std::vector<float>> norms;
   int number = -1;
@@ -197,16 +227,30 @@ Status SparsityModifier::on_survey(const UnitWork& block, Context&) {
   return {};
 }
 
+// In the order of the blocks that were surveyed.
+Result<std::vector<double>> SparsityModifier::profile_sparsities(const ModelState& state) const {
+  std::vector<double> values, weights;
+  for (const auto& [block, value] : profile_) {
+    values.push_back(value);
+    double count = 0;
+    for (const ModuleInfo& module : state.model.modules) {
+      if (module.block == block && is_pruned(module))
+        count += static_cast<double>(module.rows) * static_cast<double>(module.cols);
+    }
+    weights.push_back(count);
+  }
+  const Arguments& arguments = config().arguments;
+  const double mean = arguments.number("sparsity");
+  if (measures_divergence()) return kl_sparsities(values, weights, mean, arguments.number("kl_lmbda"));
+  if (!arguments.at("dlp_alpha").is_null())
+    return dlp_sparsities(values, mean, arguments.number("dlp_alpha"));
+  return owl_sparsities(values, mean, arguments.number("owl_lmbda"));
+}
+
 Status SparsityModifier::on_calibration_start(ModelState& state) {
   if (!has_profile()) return {};
   CHECK(!profile_.empty(), "the profile was surveyed");
-  std::vector<double> values;
-  for (const auto& [block, value] : profile_) values.push_back(value);
-  const Arguments& arguments = config().arguments;
-  const double mean = arguments.number("sparsity");
-  auto shares = arguments.at("dlp_alpha").is_null()
-                    ? owl_sparsities(values, mean, arguments.number("owl_lmbda"))
-                    : dlp_sparsities(values, mean, arguments.number("dlp_alpha"));
+  auto shares = profile_sparsities(state);
   if (!shares.ok()) return std::move(shares).at(class_name()).error();
   std::map<int, double> of_block;
   for (auto entry = profile_.begin(); entry != profile_.end(); ++entry)

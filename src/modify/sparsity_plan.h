@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which linears a pruning modifier prunes and how much of each: its targets (linears, or layers that hold
-// some), `sparsity` as one value, a list or a map, and profiles over the blocks (OWL, DLP; owl.h). The common
-// base of SparseGPTModifier and WandaPruningModifier (llm-compressor pruning/sparsegpt/sgpt_base.py).
+// some), `sparsity` as one value, a list or a map, and profiles over the blocks (OWL, DLP, KL; owl.h). The
+// common base of SparseGPTModifier and WandaPruningModifier (llm-compressor pruning/sparsegpt/sgpt_base.py).
 #pragma once
 
 #include <map>
@@ -37,6 +37,9 @@ class SparsityModifier : public Modifier {
   Grain grain(const ModelState&) const override { return Grain::kStage; }
   unsigned survey_needs(const ModelState& state, const ModuleInfo& module) const override;
   Status on_survey(const UnitWork& block, Context& context) override;
+  bool measures_divergence() const override;
+  Status on_trial(UnitWork& block, Context& context) override;
+  void on_divergences(const std::map<int, double>& by_block) override { profile_ = by_block; }
   Status on_calibration_start(ModelState& state) override;
 
  protected:
@@ -50,6 +53,7 @@ class SparsityModifier : public Modifier {
 
  private:
   bool has_profile() const;
+  Result<std::vector<double>> profile_sparsities(const ModelState& state) const;
   Status read_sparsities(const ModelState& state, const PruneTargets& found);
   Status read_list(const RecipeValue::List& list, const ModelDescription& model, const PruneTargets& found);
   // Modules that the map does not name are not pruned.
@@ -60,7 +64,7 @@ class SparsityModifier : public Modifier {
   PrunePattern structure_;                               // of mask_structure; `sparsity` is not used
   std::map<std::string, double, std::less<>> sparsity_;  // by module name
   std::set<std::string, std::less<>> preserved_;
-  std::map<int, double> profile_;  // by block: outliers (OWL) or importance (DLP)
+  std::map<int, double> profile_;  // by block: outliers (OWL), importance (DLP) or divergence (KL)
 };
 
 }  // namespace nibble

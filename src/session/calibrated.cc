@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/hash.h"
+#include "session/divergence_survey.h"
 #include "session/module_rows.h"
 #include "session/snapshot.h"
 #include "session/stream_runner.h"
@@ -119,6 +120,7 @@ class Walk {
     if (run_.statistics == nullptr) {
       TRY_ASSIGN(runner, make_runner(1, false));
     }
+    TRY_ASSIGN(Trials trials, make_trials(asking));
     for (int b = 0; b < run_.state.model.num_blocks; ++b) {
       std::vector<BlockWork> works(1);
       TRY_ASSIGN(works[0], load_block_work(context_, *model_, run_.state, output_, b, false));
@@ -141,9 +143,48 @@ class Walk {
       unit.modules = std::move(works[0].modules);
       for (ModuleWork& work : unit.modules) work.statistics = gatherings[0].gatherer->of(*work.module);
       for (const std::size_t k : asking) TRY(modifiers()[k]->on_survey(unit, context_));
+      for (auto& [k, trial] : trials) TRY(try_block(k, *works[0].block, unit, *trial));
       context_.events.progress("survey", b + 1, run_.state.model.num_blocks);
     }
+    for (auto& [k, trial] : trials) {
+      TRY_ASSIGN(const std::vector<double> divergences, trial->divergences());
+      std::map<int, double> by_block;
+      for (const double kl : divergences) by_block[static_cast<int>(by_block.size())] = kl;
+      modifiers()[k]->on_divergences(by_block);
+    }
     context_.events.phase("calibrate");
+    return {};
+  }
+
+  // By modifier.
+  using Trials = std::map<std::size_t, std::unique_ptr<DivergenceSurvey>>;
+  Result<Trials> make_trials(const std::vector<std::size_t>& asking) {
+    Trials trials;
+    for (const std::size_t k : asking) {
+      if (!modifiers()[k]->measures_divergence()) continue;
+      CHECK(run_.data != nullptr, "statistics_use.h refuses profiles that run the model");
+      TRY_ASSIGN(trials[k],
+                 DivergenceSurvey::create(context_, *model_, *run_.data,
+                                          {.budget = run_.budget, .spill_folder = run_.spill_folder},
+                                          run_.chunk_tokens));
+    }
+    return trials;
+  }
+
+  // The block is as before when this returns.
+  Status try_block(std::size_t k, Block& block, const UnitWork& original, DivergenceSurvey& survey) {
+    TRY(survey.pass(block));
+    UnitWork changed;
+    changed.name = original.name;
+    changed.modules = original.modules;
+    TRY(modifiers()[k]->on_trial(changed, context_));
+    for (const ModuleWork& work : changed.modules) {
+      if (work.weight.size() > 0) TRY(put_back(context_, block, work));
+    }
+    TRY(survey.try_changed(block));
+    for (const ModuleWork& work : original.modules) {
+      if (work.weight.size() > 0) TRY(put_back(context_, block, work));
+    }
     return {};
   }
 

@@ -224,7 +224,24 @@ Result<std::vector<std::int64_t>> integers(const Tensor& tensor, const std::stri
   }
 }
 
-Result<std::vector<Batch>> batches_of_ids(const fs::path& path, const Options& options) {
+// attention_mask or loss_mask of a file, of the shape of its ids.
+Result<std::vector<std::int64_t>> mask_of(const std::map<std::string, Tensor>& tensors,
+                                          const std::string& name, const Shape& shape, const fs::path& path) {
+  const auto found = tensors.find(name);
+  if (found == tensors.end()) return std::vector<std::int64_t>();
+  if (found->second.shape() != shape)
+    return bad_data(fmt::format("{} of {} has another shape than input_ids", name, path.string()));
+  return integers(found->second, name).at(path.string());
+}
+
+Error no_loss_mask(const fs::path& path) {
+  return usage_error(
+      fmt::format("use_loss_mask is on, but {} holds no loss_mask", path.string()),
+      "give a .safetensors file with input_ids and loss_mask (1: the token counts), or leave out "
+      "use_loss_mask: all tokens but padding count");
+}
+
+Status batches_of_ids(const fs::path& path, const Options& options, CalibrationData& data) {
   TRY_ASSIGN(const auto tensors, read_tensors(path));
   const auto found = tensors.find("input_ids");
   if (found == tensors.end()) {
@@ -240,16 +257,12 @@ Result<std::vector<Batch>> batches_of_ids(const fs::path& path, const Options& o
   const std::int64_t count = std::min(found->second.size() / stored_length, options.num_calibration_samples);
   const std::int64_t length = std::min(stored_length, options.max_seq_length.value_or(stored_length));
   TRY_ASSIGN(const auto ids, integers(found->second, "input_ids").at(path.string()));
-  std::vector<std::int64_t> mask;
-  if (const auto masks = tensors.find("attention_mask"); masks != tensors.end()) {
-    if (masks->second.shape() != shape) {
-      return bad_data(fmt::format("attention_mask of {} has another shape than input_ids", path.string()));
-    }
-    TRY_ASSIGN(mask, integers(masks->second, "attention_mask").at(path.string()));
-  }
-  std::vector<Batch> batches;
+  TRY_ASSIGN(const auto mask, mask_of(tensors, "attention_mask", shape, path));
+  TRY_ASSIGN(const auto loss_mask, mask_of(tensors, "loss_mask", shape, path));
+  if (options.use_loss_mask && loss_mask.empty()) return no_loss_mask(path);
   for (std::int64_t s = 0; s < count; s += options.batch_size) {
     Batch batch;
+    std::vector<std::uint8_t> counted;
     batch.sequences = std::min(options.batch_size, count - s);
     batch.length = length;
     for (std::int64_t i = 0; i < batch.sequences; ++i) {
@@ -257,11 +270,13 @@ Result<std::vector<Batch>> batches_of_ids(const fs::path& path, const Options& o
         const auto at = static_cast<std::size_t>((s + i) * stored_length + t);
         batch.ids.push_back(static_cast<TokenId>(ids[at]));
         if (!mask.empty()) batch.mask.push_back(mask[at] != 0 ? 1 : 0);
+        if (options.use_loss_mask) counted.push_back(loss_mask[at] == 1 && (mask.empty() || mask[at] != 0));
       }
     }
-    batches.push_back(std::move(batch));
+    data.batches.push_back(std::move(batch));
+    if (options.use_loss_mask) data.loss_masks.push_back(std::move(counted));
   }
-  return batches;
+  return {};
 }
 
 template <class T>
@@ -278,6 +293,11 @@ void summarise(CalibrationData& data) {
     hash = hash_values(std::vector<std::int64_t>{batch.sequences, batch.length}, hash);
     hash = hash_values(batch.mask, hash_values(batch.ids, hash));
   }
+  if (!data.loss_masks.empty()) data.tokens = 0;
+  for (const std::vector<std::uint8_t>& mask : data.loss_masks) {
+    data.tokens += std::count(mask.begin(), mask.end(), std::uint8_t{1});
+    hash = hash_values(mask, hash);
+  }
   data.fingerprint = hex(hash);
 }
 
@@ -285,8 +305,6 @@ void summarise(CalibrationData& data) {
 
 Result<CalibrationData> load_calibration_data(const Options& options, const Checkpoint& checkpoint,
                                               ThreadPool& pool) {
-  if (options.use_loss_mask)
-    return usage_error("use_loss_mask is not supported", "leave it out: all tokens but padding count");
   if (!options.preprocessing.empty()) {
     return usage_error(fmt::format("preprocessing \"{}\" is not known", options.preprocessing),
                        "prepare the texts in the file; chat records with `messages` are rendered by the "
@@ -296,8 +314,9 @@ Result<CalibrationData> load_calibration_data(const Options& options, const Chec
   CalibrationData data;
   data.source = path.string();
   if (path.extension() == ".safetensors") {
-    TRY_ASSIGN(data.batches, batches_of_ids(path, options));
+    TRY(batches_of_ids(path, options, data));
   } else {
+    if (options.use_loss_mask) return no_loss_mask(path);
     TRY_ASSIGN(data.batches, batches_of_text(path, options, checkpoint, pool));
   }
   summarise(data);
@@ -305,7 +324,9 @@ Result<CalibrationData> load_calibration_data(const Options& options, const Chec
     data.notes.push_back(fmt::format("{} has {} calibration samples, {} were asked for", data.source,
                                      data.samples, options.num_calibration_samples));
   }
-  if (data.tokens == 0) return bad_data(fmt::format("{} holds padding only", data.source));
+  if (data.tokens == 0)
+    return bad_data(fmt::format("{} holds {} only", data.source,
+                                data.loss_masks.empty() ? "padding" : "tokens that do not count"));
   return data;
 }
 

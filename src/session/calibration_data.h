@@ -16,8 +16,10 @@ namespace nibble {
 
 struct CalibrationData {
   std::vector<Batch> batches;  // as batch_size and data_collator say
+  // With use_loss_mask one a batch: 1 enters statistics. Padding is 0.
+  std::vector<std::vector<std::uint8_t>> loss_masks;
   std::int64_t samples = 0;
-  std::int64_t tokens = 0;  // without padding
+  std::int64_t tokens = 0;  // that enter statistics
   std::string source;       // for the report
   std::string fingerprint;  // of ids, masks and batches: equal hashes mean equal calibration
   std::vector<std::string> notes;

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/byte_size.h"
@@ -202,6 +203,26 @@ Status Job::check_saved_statistics(bool needed) const {
   return check_statistics_target(options_);
 }
 
+// Rows that are routed to experts have no place in a mask; llm-compressor uses it for AWQ alone.
+Status Job::check_loss_mask() const {
+  if (!options_.use_loss_mask) return {};
+  const bool has_experts =
+      std::ranges::any_of(model_.modules, [](const ModuleInfo& module) { return module.expert >= 0; });
+  if (has_experts && !options_.moe_calibrate_all_experts) {
+    return usage_error("use_loss_mask needs moe_calibrate_all_experts in a mixture of experts",
+                       "leave one of them out");
+  }
+  for (const auto& modifier : lifecycle_->modifiers()) {
+    if (!options_.reference || modifier->class_name() == "AWQModifier" || !needs_data(*modifier, state_))
+      continue;
+    return usage_error(
+        fmt::format("with reference the loss mask belongs to AWQ alone, and {} needs data too",
+                    modifier->class_name()),
+        "leave out use_loss_mask or reference: ours leaves masked tokens out of every statistic");
+  }
+  return {};
+}
+
 // Tokenised before any weight is read: a data set that cannot be used is found in the first second.
 Status Job::read_data(Context& context) {
   bool needed = false;
@@ -221,6 +242,7 @@ Status Job::read_data(Context& context) {
   report_.pipeline = walk_.name;
   for (std::string& text : options_without_effect(options_, model_, needed)) warn(context, std::move(text));
   if (!needed || statistics_) return {};
+  TRY(check_loss_mask());
   context.events.phase("tokenize");
   TRY_ASSIGN(data_, load_calibration_data(options_, *checkpoint_, context.pool));
   for (const std::string& note : data_->notes) warn(context, note);

@@ -43,6 +43,7 @@ class Job {
   Status read_data(Context& context);
   Status read_statistics(Context& context);
   Status check_saved_statistics(bool needed) const;
+  Status check_loss_mask() const;
   StatisticsRun statistics_run() const;
   Status plan_files(Context& context);
   void resume_only_what_exists(Context& context);

@@ -173,6 +173,12 @@ Status check_statistics(const StatisticsFile& file, const StatisticsRun& run,
   for (std::size_t p = 0; p < run.walk.phases.size(); ++p) {
     for (const std::size_t k : run.walk.phases[p].modifiers) {
       const Modifier& modifier = *run.lifecycle.modifiers()[k];
+      if (modifier.measures_divergence()) {
+        return usage_error(
+            fmt::format("{} measures its profile by running the model: no statistics file replaces that",
+                        modifier.class_name()),
+            "give --dataset instead of --statistics, or sparsity_profile: owl");
+      }
       for (const ModuleInfo& module : run.state.model.modules) {
         TRY(check_module(file, saved_set(file, set_of_phase(p)), run.state, modifier, module,
                          modifier.needs(run.state, module)));

@@ -31,7 +31,7 @@ Status StreamRunner::embed(const CalibrationData& data) {
   // Routed experts see rows of which only the batch is known: there a chunk is one batch.
   const auto& sparse = model_.config().sparse_layer;
   const bool routed = std::find(sparse.begin(), sparse.end(), true) != sparse.end() && !settings_.all_experts;
-  chunks_ = make_chunks(data.batches, routed ? 0 : settings_.chunk_tokens);
+  chunks_ = make_chunks(data.batches, routed ? 0 : settings_.chunk_tokens, data.loss_masks);
   const auto workspace = std::make_shared<Workspace>();
   for (const Chunk& chunk : chunks_) {
     TRY_ASSIGN(Pass pass, model_.begin(context_, chunk.batch));

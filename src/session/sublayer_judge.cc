@@ -119,7 +119,7 @@ double BlockJudge::distance(int first_stage, const Sublayer& sublayer) const {
     });
     sublayer.output->release(chunk.first_row, chunk.rows());
     for (std::size_t r = 0; r < rows.size(); ++r) {
-      if (!chunk.batch.mask.empty() && chunk.batch.mask[r] == 0) continue;
+      if (!chunk.counts(r)) continue;
       total += rows[r];
       ++counted;
     }

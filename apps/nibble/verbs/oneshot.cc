@@ -58,7 +58,8 @@ void add_data_flags(Flags& flags, Options& o) {
                true);
   flags.value("--preprocessing", "NAME", o.preprocessing, "refused: prepare the texts in the file");
   flags.toggle("--streaming", o.streaming, "read a large data set as it is needed", true);
-  flags.toggle("--use-loss-mask", o.use_loss_mask, "refused when on: all tokens but padding count", true);
+  flags.toggle("--use-loss-mask", o.use_loss_mask,
+               "only tokens whose loss_mask in the .safetensors data is 1 count", true);
 }
 
 void add_calibration_flags(Flags& flags, Options& o) {
