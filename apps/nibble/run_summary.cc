@@ -102,6 +102,8 @@ std::string size_table(const RunReport& report) {
 
 std::string run_summary(const RunReport& report) {
   std::string text = scheme_table(report) + worst_table(report) + size_table(report);
+  if (!report.warnings.empty()) text += "\nwarnings\n";
+  for (const std::string& warning : report.warnings) text += fmt::format("  {}\n", warning);
   text += fmt::format("\ndone in {}, peak memory {}\n", format_duration(report.seconds()),
                       format_byte_size(report.peak_memory_bytes));
   text += report.output_dir.empty() ? std::string("nothing was saved: --output-dir says where to\n")

@@ -21,6 +21,10 @@ std::uint64_t usable_memory_bytes() {
   return bytes;
 }
 
+std::uint64_t default_memory_budget_bytes() {
+  return usable_memory_bytes() / 5 * 4;
+}
+
 std::uint64_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
   std::uint64_t size = 0;

@@ -10,6 +10,8 @@ namespace nibble {
 
 // Physical memory, cut to the limit of the cgroup (container).
 std::uint64_t usable_memory_bytes();
+// What a run may take when nothing is said: 80 % of that.
+std::uint64_t default_memory_budget_bytes();
 // Resident set size of this process now, and its peak so far.
 std::uint64_t resident_bytes();
 std::uint64_t peak_resident_bytes();

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 namespace nibble {
 
@@ -74,21 +75,23 @@ Result<Regex> Regex::compile(std::string_view pattern) {
   return Regex(std::move(code));
 }
 
-bool Regex::matches_prefix(std::string_view text) const {
+Result<bool> Regex::matches_prefix(std::string_view text) const {
   const MatchData match(code_->code);
-  return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0, PCRE2_ANCHORED,
-                     match.data, nullptr) >= 0;
-}
-
-std::optional<std::pair<std::size_t, std::size_t>> Regex::search(std::string_view text,
-                                                                 std::size_t start) const {
-  const MatchData match(code_->code);
-  if (pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), start, 0, match.data,
-                  nullptr) < 0) {
-    return std::nullopt;
-  }
-  const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match.data);
-  return std::pair{bounds[0], bounds[1]};
+  const auto match_with = [&](pcre2_match_context* context, std::uint32_t options) {
+    return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), 0,
+                       options | PCRE2_ANCHORED, match.data, context);
+  };
+  int found = match_with(nullptr, 0);
+  if (found == PCRE2_ERROR_NOMATCH) return false;
+  if (found >= 0) return true;
+  const LongMatchContext longer(text.size());
+  found = match_with(longer.context, 0);
+  if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = match_with(longer.context, PCRE2_NO_JIT);
+  if (found == PCRE2_ERROR_NOMATCH) return false;
+  if (found >= 0) return true;
+  if (found <= PCRE2_ERROR_UTF8_ERR1 && found >= PCRE2_ERROR_UTF8_ERR21)
+    return bad_data(fmt::format("a text of {} bytes is not UTF-8", text.size()));
+  return too_much(code_->pattern, text, 0);
 }
 
 Status Regex::for_each_match(std::string_view text,

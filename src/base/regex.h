@@ -5,10 +5,8 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "base/error.h"
 
@@ -19,11 +17,9 @@ class Regex {
   // The error shows the pattern and the position.
   static Result<Regex> compile(std::string_view pattern);
 
-  // Python's re.match: anchored at the start, not at the end.
-  bool matches_prefix(std::string_view text) const;
-  // Python's re.search from byte `start`: [begin, end) of the first match.
-  std::optional<std::pair<std::size_t, std::size_t>> search(std::string_view text,
-                                                            std::size_t start = 0) const;
+  // Python's re.match: anchored at the start, not at the end. Not knowing (see for_each_match) is an error,
+  // as is a text that is not UTF-8.
+  Result<bool> matches_prefix(std::string_view text) const;
   // Calls visit(begin, end) for all matches from left to right; an empty match right behind the last one is
   // passed over. `text` must be valid UTF-8 (it is not checked again, so a long text costs one pass). An
   // error when one match takes more steps or memory than a text of this length can need without backtracking

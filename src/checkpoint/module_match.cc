@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/module_match.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -20,8 +22,17 @@ Result<ModuleTarget> ModuleTarget::parse(std::string text) {
   return target;
 }
 
+Status ModuleTarget::check(std::string_view module) const {
+  if (!regex_) return {};
+  const auto found = regex_->matches_prefix(module);
+  if (!found.ok()) return Error(found.error()).add_context(fmt::format("module {}", module));
+  return {};
+}
+
 bool ModuleTarget::matches_name(std::string_view module) const {
-  return regex_ ? regex_->matches_prefix(module) : text_ == module;
+  if (!regex_) return text_ == module;
+  const auto found = regex_->matches_prefix(module);
+  return found.ok() && *found;
 }
 
 bool ModuleTarget::matches_class(std::span<const std::string_view> classes) const {
@@ -43,6 +54,11 @@ Result<ModuleTargets> ModuleTargets::parse(const std::vector<std::string>& texts
     return order != 0 ? order < 0 : a > b;
   });
   return list;
+}
+
+Status ModuleTargets::check(std::string_view module) const {
+  for (const ModuleTarget& target : targets_) TRY(target.check(module));
+  return {};
 }
 
 std::optional<std::size_t> ModuleTargets::winner(std::string_view module,

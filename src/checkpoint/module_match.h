@@ -21,6 +21,9 @@ class ModuleTarget {
 
   const std::string& text() const { return text_; }
   bool is_regex() const { return regex_.has_value(); }
+  // An error when the expression backtracks without end on the name. matches_name() is false then, so names
+  // are checked before they are matched.
+  Status check(std::string_view module) const;
   bool matches_name(std::string_view module) const;
   // `classes`: the module's class and its base classes. vLLM's "LinearBase" is a "Linear".
   bool matches_class(std::span<const std::string_view> classes) const;
@@ -35,6 +38,7 @@ class ModuleTargets {
   static Result<ModuleTargets> parse(const std::vector<std::string>& texts);
 
   const std::vector<ModuleTarget>& targets() const { return targets_; }  // in the order given
+  Status check(std::string_view module) const;                           // of each target
   bool matches(std::string_view module, std::span<const std::string_view> classes) const {
     return winner(module, classes).has_value();
   }

@@ -136,11 +136,13 @@ OutputDirectory::OutputDirectory(fs::path final_path, fs::path partial)
 OutputDirectory::OutputDirectory(OutputDirectory&& other) noexcept
     : final_(std::move(other.final_)),
       partial_(std::move(other.partial_)),
+      made_parents_(std::move(other.made_parents_)),
       lock_(std::exchange(other.lock_, -1)) {}
 
 OutputDirectory& OutputDirectory::operator=(OutputDirectory&& other) noexcept {
   std::swap(final_, other.final_);
   std::swap(partial_, other.partial_);
+  std::swap(made_parents_, other.made_parents_);
   std::swap(lock_, other.lock_);
   return *this;
 }
@@ -156,6 +158,12 @@ Status OutputDirectory::check(const fs::path& final_path, const Options& options
     return usage_error(fmt::format("{} cannot be an output folder", folder.string()));
   for (const fs::path& source : options.not_touched) {
     const fs::path kept = normal(source);
+    std::error_code status;
+    if (fs::is_directory(kept, status) && is_inside(folder, kept) && folder != kept) {
+      return usage_error(
+          fmt::format("the output {} lies in the folder of the source {}", folder.string(), kept.string()),
+          "the source is never touched: choose a folder beside it");
+    }
     if (is_inside(kept, folder)) {
       return usage_error(
           fmt::format("the output {} would replace the source {}", folder.string(), kept.string()),
@@ -179,6 +187,10 @@ Result<OutputDirectory> OutputDirectory::create(const fs::path& final_path, cons
   TRY(check(final_path, options));
   OutputDirectory output(folder, with_suffix(folder, ".partial"));
   std::error_code status;
+  for (fs::path parent = folder.parent_path(); !fs::exists(parent, status) && parent.has_relative_path();
+       parent = parent.parent_path()) {
+    output.made_parents_.push_back(parent);
+  }
   fs::create_directories(output.partial_, status);
   if (status)
     return cannot_create(fmt::format("cannot create {}: {}", output.partial_.string(), status.message()));
@@ -243,6 +255,9 @@ void OutputDirectory::discard() {
   // Without the marker it is no partial folder any more: commit() has swapped it for the old output.
   std::error_code status;
   if (stands(partial_ / kMarker)) fs::remove_all(partial_, status);
+  for (const fs::path& parent : made_parents_) {
+    if (!is_empty_folder(parent) || !fs::remove(parent, status)) return;
+  }
 }
 
 Status OutputDirectory::commit() {

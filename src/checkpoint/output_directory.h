@@ -19,7 +19,7 @@ class OutputDirectory {
   struct Options {
     bool overwrite = false;  // replace an earlier output (only a model folder is ever replaced)
     bool resume = false;     // go on in the partial folder of a stopped run
-    std::vector<std::filesystem::path> not_touched;  // sources: the output may not be or hold one
+    std::vector<std::filesystem::path> not_touched;  // sources: the output may not be, hold or lie in one
   };
 
   // What create() would refuse, without writing anything.
@@ -42,7 +42,8 @@ class OutputDirectory {
                                                    const std::vector<std::string>& except);
   // Removes a file that only a resumed run needs (the ledger).
   Status remove_file(std::string_view name);
-  // Removes the partial folder of a run that failed and left nothing to resume.
+  // Removes the partial folder of a run that failed and left nothing to resume, and the folders above it that
+  // create() made, unless something else lies in them by now.
   void discard();
   // All files must be synced already. The folder is at final_path() when this returns.
   Status commit();
@@ -53,6 +54,7 @@ class OutputDirectory {
 
   std::filesystem::path final_;
   std::filesystem::path partial_;
+  std::vector<std::filesystem::path> made_parents_;  // innermost first
   int lock_ = -1;
 };
 

@@ -293,6 +293,11 @@ Result<SchemeResolver> SchemeResolver::make(const QuantizationConfig& config) {
   return resolver;
 }
 
+Status SchemeResolver::check(std::string_view module) const {
+  TRY(targets_.check(module).at("config_groups"));
+  return ignore_.check(module).at("ignore");
+}
+
 std::optional<std::size_t> SchemeResolver::group_of(std::string_view module,
                                                     std::span<const std::string_view> classes) const {
   if (ignore_.matches(module, classes)) return std::nullopt;

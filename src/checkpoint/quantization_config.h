@@ -69,6 +69,8 @@ std::string config_text(const Json& config, const QuantizationConfig* quantizati
 class SchemeResolver {
  public:
   static Result<SchemeResolver> make(const QuantizationConfig& config);
+  // An error when an expression cannot be matched with the name (ModuleTarget::check).
+  Status check(std::string_view module) const;
   // The index in config.groups; nothing for an ignored or unmatched module.
   std::optional<std::size_t> group_of(std::string_view module,
                                       std::span<const std::string_view> classes) const;

@@ -78,6 +78,7 @@ Status QuantizedCheckpoint::find_modules() {
   TRY_ASSIGN(const SchemeResolver resolver, SchemeResolver::make(config_));
   for (const TensorInfo& info : checkpoint_->tensors()) {
     const auto [module, part] = split_name(info.name);
+    TRY(resolver.check(module));
     if ((part != "weight_packed" && part != "weight_scale") || by_name_.contains(std::string(module)))
       continue;
     TRY(add_module(std::string(module), resolver).at(fmt::format("module {}", module)));

@@ -266,7 +266,8 @@ Result<const ModuleInfo*> find_module(const ModelDescription& description, std::
   if (pattern.starts_with("re:")) pattern.remove_prefix(3);
   TRY_ASSIGN(const Regex regex, Regex::compile(pattern));
   for (const ModuleInfo& module : description.modules) {
-    if (regex.matches_prefix(module.name)) return &module;
+    TRY_ASSIGN(const bool found, regex.matches_prefix(module.name));
+    if (found) return &module;
   }
   return static_cast<const ModuleInfo*>(nullptr);
 }

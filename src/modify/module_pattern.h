@@ -9,6 +9,7 @@
 
 #include "checkpoint/module_match.h"
 #include "model/modules.h"
+#include "modify/recipe_value.h"
 
 namespace nibble {
 
@@ -17,6 +18,10 @@ namespace nibble {
 std::vector<std::string_view> classes_of(const ModuleInfo& module);
 
 bool matches(const ModuleTarget& target, const ModuleInfo& module);
+
+// An error when an expression anywhere in the value (targets, ignore, mappings, groups) backtracks without
+// end on a name of the model: whatever matches names later cannot say so.
+Status check_patterns(const RecipeValue& value, const ModelDescription& model);
 
 // A pattern and how many modules it matched, for reports; zero is an error or a warning.
 struct PatternCount {
@@ -27,7 +32,8 @@ struct PatternCount {
 std::vector<PatternCount> count_matches(const ModuleTargets& targets, bool is_ignore,
                                         const ModelDescription& model);
 
-// "did you mean ...", from the names and classes of the model; empty for expressions.
+// "did you mean ...", from the names and classes of the model; for an expression from the parts of names that
+// are nearest to the longest word in it.
 std::string nearest_module(const std::string& pattern, const ModelDescription& model);
 
 }  // namespace nibble

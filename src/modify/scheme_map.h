@@ -34,9 +34,13 @@ struct MatchReport {
   std::vector<std::string> warnings;
 };
 
-// Attaches the schemes of a modifier. A target that matches nothing is an error, under strict rules (as in
-// the reference) a warning; so is an ignore entry that looks misspelt, while one that fits no module at all
-// is a warning.
+// Notes how much the patterns of a modifier match. A target that matches nothing is an error, under strict
+// rules (as in the reference) a warning; so is a name to ignore that looks misspelt, while an expression, or
+// a name like no other, is a warning.
+Status report_counts(const std::vector<PatternCount>& counts, const ModelDescription& model,
+                     const RecipeRules& rules, MatchReport& report);
+
+// Attaches the schemes of a modifier, its patterns counted.
 Status attach_schemes(const ResolvedQuantization& quantization, const ModelDescription& model,
                       const RecipeRules& rules, SchemeMap& schemes, MatchReport& report);
 

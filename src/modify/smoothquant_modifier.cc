@@ -38,15 +38,12 @@ Result<SmoothMappings> SmoothQuantModifier::resolve(const ModelState& state) con
   return pattern_mappings(state.model, patterns);
 }
 
-Status SmoothQuantModifier::drop_ignored(const ModelDescription& model) {
-  std::vector<ModuleTarget> ignored;
-  for (const std::string& text : config().arguments.texts("ignore")) {
-    TRY_ASSIGN(ModuleTarget target, ModuleTarget::parse(text));
-    ignored.push_back(std::move(target));
-  }
+Status SmoothQuantModifier::drop_ignored(ModelState& state) {
+  const ModelDescription& model = state.model;
+  TRY_ASSIGN(const ModuleTargets ignored, ModuleTargets::parse(config().arguments.texts("ignore")));
+  TRY(report_counts(count_matches(ignored, true, model), model, state.rules, state.matches));
   const auto is_ignored = [&](std::size_t m) {
-    return std::ranges::any_of(ignored,
-                               [&](const ModuleTarget& target) { return matches(target, model.modules[m]); });
+    return ignored.matches(model.modules[m].name, classes_of(model.modules[m]));
   };
   std::erase_if(mappings_, [&](const SmoothMapping& mapping) {
     return is_ignored(mapping.smooth) && std::ranges::all_of(mapping.balance, is_ignored);
@@ -61,7 +58,7 @@ Status SmoothQuantModifier::initialize(ModelState& state) {
   for (std::string& note : resolved.notes)
     state.matches.warnings.push_back(fmt::format("{}: {}", class_name(), note));
   mappings_ = std::move(resolved.mappings);
-  TRY(drop_ignored(state.model));
+  TRY(drop_ignored(state));
   if (!mappings_.empty()) return {};
   return usage_error(
       fmt::format("{} finds no norm that it could smooth in {}", class_name(), state.model.architecture),

@@ -25,7 +25,7 @@ class SmoothQuantModifier final : public Modifier {
  private:
   Result<SmoothMappings> resolve(const ModelState& state) const;
   // Mappings all of whose layers are ignored are left out.
-  Status drop_ignored(const ModelDescription& model);
+  Status drop_ignored(ModelState& state);
   Result<LayerReport> smooth(const SmoothMapping& mapping, const SmoothWork& work) const;
 
   const ModelDescription* model_ = nullptr;

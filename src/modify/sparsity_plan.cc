@@ -48,6 +48,17 @@ bool is_under(const ModuleTarget& target, const ModelDescription& model, std::st
   });
 }
 
+std::vector<PatternCount> count_weights(const std::vector<ModuleTarget>& targets, bool is_ignore,
+                                        const ModelDescription& model) {
+  std::vector<PatternCount> counts;
+  for (const ModuleTarget& target : targets) {
+    const auto hits = std::ranges::count_if(
+        model.modules, [&](const ModuleInfo& module) { return matches_weight(target, module); });
+    counts.push_back({target.text(), is_ignore, hits});
+  }
+  return counts;
+}
+
 Status check_share(double sparsity, std::string_view where) {
   if (sparsity >= 0 && sparsity <= 1) return {};
   return usage_error(fmt::format("the sparsity of {} is {}; allowed is 0 to 1", where, sparsity));
@@ -60,6 +71,8 @@ Result<PruneTargets> prune_targets(ModelState& state, const std::vector<std::str
   TRY_ASSIGN(const std::vector<ModuleTarget> wanted, parse_targets(targets));
   TRY_ASSIGN(const std::vector<ModuleTarget> ignored, parse_targets(ignore));
   const ModelDescription& model = state.model;
+  TRY(report_counts(count_weights(wanted, false, model), model, state.rules, state.matches));
+  TRY(report_counts(count_weights(ignored, true, model), model, state.rules, state.matches));
   std::map<std::size_t, std::size_t> target_of;
   PruneTargets found;
   for (const ModuleInfo& layer : model.modules) {

@@ -170,8 +170,7 @@ class Run {
 }  // namespace
 
 std::uint64_t side_by_side_limit(std::uint64_t memory_budget, int threads) {
-  const std::uint64_t bytes = memory_budget == 0 ? kWorkBytes : std::min(kWorkBytes, memory_budget / 2);
-  return bytes / static_cast<std::uint64_t>(threads);
+  return std::min(kWorkBytes, memory_budget / 2) / static_cast<std::uint64_t>(threads);
 }
 
 std::uint64_t unit_bytes(const Checkpoint& checkpoint, const OutputPlan& plan,

@@ -18,7 +18,7 @@ struct DataFreeRun {
   const OutputPlan& plan;
   const Lifecycle& lifecycle;
   ShardedWriter* writer = nullptr;  // null: nothing is written, the report is all
-  std::uint64_t memory_budget = 0;  // bytes; 0: none is set
+  std::uint64_t memory_budget = 0;  // bytes
 };
 
 // `rows` are those of plan.quantized; each gets the changes of its module. Stops between units with

@@ -9,7 +9,6 @@
 #include "base/byte_size.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "base/memory_budget.h"
 #include "base/suggest.h"
 #include "session/calibrated.h"
 #include "session/config_writer.h"
@@ -292,7 +291,7 @@ Status Job::plan_files(Context& context) {
   }
   estimate_ = estimate_data_free(*checkpoint_, output_, memory_budget_, context.pool);
   if (is_walk_) TRY(estimate_walk(context));
-  if (memory_budget_ > 0 && estimate_.peak_memory_bytes > memory_budget_) {
+  if (estimate_.peak_memory_bytes > memory_budget_) {
     warn(context,
          fmt::format("the work needs about {}, more than the memory budget of {}",
                      format_byte_size(estimate_.peak_memory_bytes), format_byte_size(memory_budget_)));
@@ -325,13 +324,9 @@ Status Job::estimate_walk(Context& context) {
                                .data = data_ ? &*data_ : nullptr};
   TRY_ASSIGN(memory_, calibration_memory(needs));
   TRY_ASSIGN(const double seconds, calibration_seconds(needs, context.pool));
-  estimate_.peak_memory_bytes = memory_.peak(total_budget());
+  estimate_.peak_memory_bytes = memory_.peak(memory_budget_);
   estimate_.seconds += seconds;
   return {};
-}
-
-std::uint64_t Job::total_budget() const {
-  return memory_budget_ > 0 ? memory_budget_ : usable_memory_bytes() / 5 * 4;
 }
 
 Status Job::check_output() const {
@@ -450,7 +445,7 @@ Status Job::run_modifiers(const fs::path& folder, Context& context) {
                          context);
   }
   const bool on_disk = options_.sequential_offload_device == "disk";
-  MemoryBudget budget(on_disk ? 0 : memory_.buffer_budget(total_budget()));
+  MemoryBudget budget(on_disk ? 0 : memory_.buffer_budget(memory_budget_));
   const CalibratedRun run{.checkpoint = *checkpoint_,
                           .options = options_,
                           .state = state_,
@@ -464,7 +459,7 @@ Status Job::run_modifiers(const fs::path& folder, Context& context) {
                           .writer = writer_.get(),
                           .budget = budget,
                           .spill_folder = folder,
-                          .chunk_tokens = memory_.chunk_tokens(total_budget()),
+                          .chunk_tokens = memory_.chunk_tokens(memory_budget_),
                           .ledger = ledger_ ? &*ledger_ : nullptr};
   return run_calibrated(run, report_, context);
 }

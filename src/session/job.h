@@ -8,6 +8,7 @@
 
 #include "base/context.h"
 #include "base/json_fwd.h"
+#include "base/memory_budget.h"
 #include "checkpoint/output_directory.h"
 #include "nibble/options.h"
 #include "session/calibration_data.h"
@@ -50,7 +51,6 @@ class Job {
   Status open_writer(const OutputDirectory& output, Context& context);
   Status run_modifiers(const std::filesystem::path& folder, Context& context);
   Status estimate_walk(Context& context);
-  std::uint64_t total_budget() const;
   Status check_output() const;
   Result<RunReport> run_phases(OutputDirectory* output, Context& context);
   Status write_small_files(OutputDirectory& output);
@@ -74,8 +74,8 @@ class Job {
   bool is_walk_ = false;  // forward passes, or changes of what is not quantized
   std::unique_ptr<ShardedWriter> writer_;
   std::optional<Ledger> ledger_;
-  CalibrationMemory memory_;         // of a walk
-  std::uint64_t memory_budget_ = 0;  // 0: none is set
+  CalibrationMemory memory_;  // of a walk
+  std::uint64_t memory_budget_ = default_memory_budget_bytes();
   RunReport report_;
 };
 

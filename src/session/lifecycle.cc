@@ -65,6 +65,7 @@ Result<Lifecycle> Lifecycle::create(const Recipe& recipe, ModelState& state, Eve
   for (const ModifierConfig& config : recipe.modifiers) {
     TRY_ASSIGN(std::unique_ptr<Modifier> modifier, make_modifier(config));
     lifecycle.tell("initialize", *modifier);
+    TRY(check_patterns(config.arguments.values, state.model).at(config.class_name()));
     TRY(modifier->initialize(state));
     lifecycle.modifiers_.push_back(std::move(modifier));
   }

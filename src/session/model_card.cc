@@ -21,7 +21,9 @@ constexpr const char* kCarriedKeys[] = {"license", "license_name", "license_link
 
 bool is_hub_name(const std::string& text) {
   static const auto pattern = Regex::compile(R"(\A[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*\z)");
-  return pattern.ok() && pattern->matches_prefix(text);
+  if (!pattern.ok()) return false;
+  const auto found = pattern->matches_prefix(text);
+  return found.ok() && *found;
 }
 
 // "org/name" of a snapshot inside the Hugging Face cache: .../models--org--name/snapshots/...

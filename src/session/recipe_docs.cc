@@ -30,7 +30,9 @@ no effect and is named in a warning. `nibble recipes check FILE` tells what a re
 
 `targets` and `ignore` hold exact module names, class names (`Linear`), or `re:` and a Python regular expression that
 must match from the start of the name (not to its end: `re:.*gate` also takes `gate_proj`). When several groups match a
-module, exact names win over patterns and patterns over classes; among equals the alphabetically first does.
+module, exact names win over patterns and patterns over classes; among equals the alphabetically first does. What
+matches no module is refused with the nearest names; a pattern in `ignore` is only warned of (lists for several models name
+what one of them lacks), before the run, at its end and in report.json.
 
 ## What is read beyond the reference
 

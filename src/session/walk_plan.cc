@@ -53,6 +53,7 @@ Result<Segments> segments_of_targets(const std::vector<std::string>& targets, co
     TRY_ASSIGN(const ModuleTarget pattern, ModuleTarget::parse(target));
     bool matched = false;
     for (const ModuleInfo& module : state.model.modules) {
+      TRY(pattern.check(module.name).at("sequential_targets"));
       if (!matches(pattern, module)) continue;
       matched = true;
       if (module.stage >= 0) last_stages.insert(module.stage);

@@ -19,8 +19,10 @@ Regex must_compile(std::string_view pattern) {
   return std::move(regex).value();
 }
 
+// A text that is not UTF-8 is no number.
 bool matches(const Regex& regex, std::string_view text) {
-  return regex.matches_prefix(text);
+  const auto found = regex.matches_prefix(text);
+  return found.ok() && *found;
 }
 
 constexpr std::array<std::string_view, 4> kNulls{"~", "null", "Null", "NULL"};
@@ -86,7 +88,7 @@ std::optional<std::int64_t> integer_of(std::string text) {
 
 double float_of(std::string text) {
   std::erase(text, '_');
-  if (special_float_pattern().matches_prefix(text)) {
+  if (matches(special_float_pattern(), text)) {
     if (text.ends_with('n') || text.ends_with('N')) return std::numeric_limits<double>::quiet_NaN();
     const double infinity = std::numeric_limits<double>::infinity();
     return text[0] == '-' ? -infinity : infinity;

@@ -136,10 +136,18 @@ TEST(JsonTest, TypedLookUpsNameTheKeyAndTheTypeFound) {
 
 TEST(RegexTest, PrefixMatchIsAnchoredAtTheStartOnly) {
   const Regex regex = *Regex::compile(".*gate");
-  EXPECT_TRUE(regex.matches_prefix("mlp.gate_proj"));
-  EXPECT_FALSE(Regex::compile("gate")->matches_prefix("mlp.gate"));
-  EXPECT_TRUE(Regex::compile("(?!lm).*head")->matches_prefix("the_head"));
-  EXPECT_FALSE(Regex::compile("(?!lm).*head")->matches_prefix("lm_head"));
+  EXPECT_TRUE(*regex.matches_prefix("mlp.gate_proj"));
+  EXPECT_FALSE(*Regex::compile("gate")->matches_prefix("mlp.gate"));
+  EXPECT_TRUE(*Regex::compile("(?!lm).*head")->matches_prefix("the_head"));
+  EXPECT_FALSE(*Regex::compile("(?!lm).*head")->matches_prefix("lm_head"));
+}
+
+TEST(RegexTest, NotKnowingIsNoAnswer) {
+  const Result<bool> found = Regex::compile("(a|aa)+$")->matches_prefix(std::string(80, 'a') + "b");
+  ASSERT_FALSE(found.ok()) << "answered " << *found;
+  EXPECT_NE(found.error().what.find("\"(a|aa)+$\" backtracks without end"), std::string::npos);
+  EXPECT_TRUE(*Regex::compile("(a|b)+$")->matches_prefix(std::string(300000, 'a'))) << "long, but one way";
+  EXPECT_FALSE(Regex::compile(".")->matches_prefix("\xff").ok());
 }
 
 TEST(RegexTest, BadPatternSaysWhere) {

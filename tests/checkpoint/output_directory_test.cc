@@ -90,7 +90,24 @@ TEST(OutputDirectoryTest, TheSourceIsNeverReplaced) {
   EXPECT_THAT(refusal(base / "models/source", options), HasSubstr("would replace the source"));
   EXPECT_THAT(refusal(base / "models/x/../source/", options), HasSubstr("would replace the source"));
   EXPECT_THAT(refusal(base / "models", options), HasSubstr("would replace the source"));
+  EXPECT_THAT(refusal(base / "models/source/deep/out", options),
+              HasSubstr("lies in the folder of the source"));
+  EXPECT_FALSE(fs::exists(base / "models/source/deep"));
   EXPECT_EQ(refusal(base / "models/source-w4", options), "accepted");
+}
+
+TEST(OutputDirectoryTest, DiscardTakesTheFoldersAboveWithItThatItMade) {
+  const TemporaryFolder base;
+  write_bytes(base / "mine/letter.txt", "dear");
+  for (const bool shared : {false, true}) {
+    auto output = OutputDirectory::create(base / "mine/a/b/out", {});
+    ASSERT_TRUE(output.ok()) << output.error().message();
+    if (shared) write_bytes(base / "mine/a/other.txt", "x");
+    output->discard();
+    EXPECT_FALSE(fs::exists(base / "mine/a/b"));
+    EXPECT_EQ(fs::exists(base / "mine/a"), shared) << "what others put there stays";
+    EXPECT_TRUE(fs::exists(base / "mine/letter.txt"));
+  }
 }
 
 TEST(OutputDirectoryTest, APartialFolderThatIsNotOursIsLeftAlone) {

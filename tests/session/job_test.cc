@@ -350,7 +350,25 @@ TEST(JobTest, PatternsThatMatchNothingAreAnsweredWithTheNearestName) {
   EXPECT_EQ(error_with(with("ignore: ['re:.*vision_tower.*']")), "accepted")
       << "a general list may name what is absent";
   EXPECT_THAT(error_with(with("ignore: ['re:(']")), HasSubstr("ignore"));
+  EXPECT_THAT(error_with(with("ignore: ['re:(.|..)+!$', lm_head]")), HasSubstr("backtracks without end"));
   EXPECT_THAT(error_with(with("ignore: ['re:.*']")), HasSubstr("quantizes no module"));
+}
+
+TEST(JobTest, APatternToIgnoreThatMatchesNothingIsInTheReportWithTheNearestName) {
+  for (const char* modifier : {"QuantizationModifier: {scheme: FP8_DYNAMIC, ignore: ['re:.*lm_haed']}",
+                               "MagnitudePruningModifier: {init_sparsity: 0.5, final_sparsity: 0.5, targets: "
+                               "['re:.*lm_haed', 're:.*_proj.weight']}"}) {
+    OneshotRun run;
+    Options options;
+    options.model = kMini;
+    options.reference = true;  // where a target without a match is a warning too
+    options.recipe = {std::string("s_stage:\n  s_modifiers:\n    ") + modifier + "\n"};
+    const auto job = run.prepare(options);
+    ASSERT_TRUE(job.ok()) << job.error().message();
+    EXPECT_THAT((*job)->planned().warnings,
+                Contains(testing::AllOf(HasSubstr("\"re:.*lm_haed\" matches no module"),
+                                        HasSubstr("did you mean lm_head?"))));
+  }
 }
 
 TEST(JobTest, WrongRequestsAreRefusedWithTheReason) {

@@ -43,7 +43,7 @@ Json describe(const Settings& settings, const Machine& machine, int threads) {
   document["memory_available_bytes"] = machine.memory_available_bytes;
   document["memory_limit_bytes"] =
       machine.memory_limit_bytes ? Json(*machine.memory_limit_bytes) : Json(nullptr);
-  document["memory_budget_bytes"] = usable_memory_bytes() / 5 * 4;
+  document["memory_budget_bytes"] = default_memory_budget_bytes();
   document["hub_cache"] = settings.hub_cache.string();
   document["cached_models"] = count_models(settings.hub_cache);
 #if defined(__clang__)

@@ -116,7 +116,8 @@ class Inspect final : public Verb {
     Json found = Json::array();
     Table table({"", "module", "class", "rows", "cols"});
     for (const ModuleInfo& module : model.modules) {
-      if (!regex.matches_prefix(module.name)) continue;
+      TRY_ASSIGN(const bool is_found, regex.matches_prefix(module.name));
+      if (!is_found) continue;
       table.row({found.empty() ? "first" : "", module.name.empty() ? "(the model)" : module.name,
                  module.class_name, module.rows > 0 ? fmt::to_string(module.rows) : "",
                  module.rows > 0 ? fmt::to_string(module.cols) : ""});
