@@ -71,7 +71,8 @@ Result<PruneTargets> prune_targets(ModelState& state, const std::vector<std::str
   TRY_ASSIGN(const std::vector<ModuleTarget> wanted, parse_targets(targets));
   TRY_ASSIGN(const std::vector<ModuleTarget> ignored, parse_targets(ignore));
   const ModelDescription& model = state.model;
-  TRY(report_counts(count_weights(wanted, false, model), model, state.rules, state.matches));
+  // Lists for several models name classes that only some have; that none matches is an error below.
+  TRY(report_counts(count_weights(wanted, false, model), model, {.strict = true}, state.matches));
   TRY(report_counts(count_weights(ignored, true, model), model, state.rules, state.matches));
   std::map<std::size_t, std::size_t> target_of;
   PruneTargets found;
