@@ -144,14 +144,19 @@ void SavedInput::link() {
   }
 }
 
-NamedTensors tensors_of(const InputRecord& input) {
+std::vector<DeferredTensor> tensors_of(const InputRecord& input) {
+  const auto record = std::make_shared<const InputRecord>(input);
+  const std::int64_t n = input.cols;
   std::vector<std::int64_t> counts(kCounts);
-  counts[kCols] = input.cols;
+  counts[kCols] = n;
   counts[kTokens] = input.tokens;
   counts[kTokens + 1] = input.sequences;
   const ShiftForm form = form_of(input);
   counts[kShift] = form;
-  NamedTensors tensors;
+  std::vector<DeferredTensor> tensors;
+  const auto add = [&](std::string name, DType dtype, Shape shape, std::function<Tensor()> make) {
+    tensors.push_back({std::move(name), dtype, std::move(shape), std::move(make)});
+  };
   for (std::size_t part = 0; part < kTokenParts; ++part) {
     const Hessian* hessian = input.hessian[part];
     if (hessian == nullptr || (part > 0 && form == kZeroShift)) continue;
@@ -160,36 +165,41 @@ NamedTensors tensors_of(const InputRecord& input) {
       counts[kTokens + 2 * part] = hessian->tokens;
       counts[kTokens + 2 * part + 1] = hessian->sequences;
     }
-    tensors.emplace_back(fmt::format("{}second_moments", kPrefixes[part]), triangle(hessian->values));
-    tensors.emplace_back(fmt::format("{}mean", kPrefixes[part]), vector_tensor(DType::kF64, hessian->mean));
+    const std::string prefix = kPrefixes[part];
+    add(prefix + "second_moments", DType::kF32, {n * (n + 1) / 2}, [=] { return triangle(hessian->values); });
+    add(prefix + "mean", DType::kF64, {n}, [=] { return vector_tensor(DType::kF64, hessian->mean); });
     const InputShift* shift = input.shift[part];
     if (shift == nullptr || form != kStoredShift) continue;
-    tensors.emplace_back(fmt::format("{}shift", kPrefixes[part]),
-                         Tensor::of<float>(DType::kF32, {input.cols, input.cols}, shift->values.values()));
-    tensors.emplace_back(fmt::format("{}shift_mean", kPrefixes[part]),
-                         vector_tensor(DType::kF64, shift->mean));
+    add(prefix + "shift", DType::kF32, {n, n}, [=] {
+      return Tensor::of<float>(DType::kF32, {n, n}, shift->values.values());
+    });
+    add(prefix + "shift_mean", DType::kF64, {n}, [=] { return vector_tensor(DType::kF64, shift->mean); });
   }
-  const std::pair<const char*, const std::vector<float>*> columns[] = {{"abs_mean", &input.abs_mean},
-                                                                       {"square_mean", &input.square_mean},
-                                                                       {"column_min", &input.column_min},
-                                                                       {"column_max", &input.column_max}};
-  for (const auto& [name, values] : columns) {
-    if (!values->empty()) tensors.emplace_back(name, vector_tensor(DType::kF32, *values));
+  using Column = std::vector<float> InputRecord::*;
+  for (const auto& [name, column] : {std::pair<const char*, Column>{"abs_mean", &InputRecord::abs_mean},
+                                     {"square_mean", &InputRecord::square_mean},
+                                     {"column_min", &InputRecord::column_min},
+                                     {"column_max", &InputRecord::column_max}}) {
+    if (((*record).*column).empty()) continue;
+    const Column kept = column;
+    add(name, DType::kF32, {n}, [=] { return vector_tensor(DType::kF32, (*record).*kept); });
   }
-  tensors.emplace_back("counts", vector_tensor(DType::kI64, counts));
+  add("counts", DType::kI64, {kCounts}, [=] { return vector_tensor(DType::kI64, counts); });
+  std::ranges::sort(tensors, {}, &DeferredTensor::name);
   return tensors;
 }
 
-NamedTensors tensors_of(const SavedOutput& output) {
-  return {{"min", vector_tensor(DType::kF32, output.min)},
-          {"max", vector_tensor(DType::kF32, output.max)},
-          {"counts", vector_tensor(DType::kI64, std::vector<std::int64_t>{output.tokens, output.sequences})}};
+std::vector<DeferredTensor> tensors_of(const SavedOutput& output) {
+  const auto kept = std::make_shared<const SavedOutput>(output);
+  const auto n = static_cast<std::int64_t>(output.min.size());
+  const std::vector<std::int64_t> counts{output.tokens, output.sequences};
+  return {{"counts", DType::kI64, {2}, [=] { return vector_tensor(DType::kI64, counts); }},
+          {"max", DType::kF32, {n}, [=] { return vector_tensor(DType::kF32, kept->max); }},
+          {"min", DType::kF32, {n}, [=] { return vector_tensor(DType::kF32, kept->min); }}};
 }
 
-std::uint64_t hash_of(const NamedTensors& tensors) {
-  std::uint64_t hash = 0;
-  for (const auto& [name, tensor] : tensors) hash = xxh64(tensor.bytes(), xxh64(name, hash));
-  return hash;
+std::uint64_t hash_with(std::uint64_t hash, std::string_view name, const Tensor& tensor) {
+  return xxh64(tensor.bytes(), xxh64(name, hash));
 }
 
 Result<SavedInput> input_of(const NamedTensors& tensors) {

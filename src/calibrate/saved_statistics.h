@@ -6,8 +6,10 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -86,10 +88,21 @@ struct StatisticsOrigin {
 Json to_json(const StatisticsOrigin& origin);
 Result<StatisticsOrigin> statistics_origin(const Json& json);
 
-using NamedTensors = std::vector<std::pair<std::string, Tensor>>;  // by suffix: "second_moments", ...
-NamedTensors tensors_of(const InputRecord& input);
-NamedTensors tensors_of(const SavedOutput& output);
-std::uint64_t hash_of(const NamedTensors& tensors);
+// A tensor of the file that is made when it is written: of all matrices of an input only one lies in memory
+// a second time.
+struct DeferredTensor {
+  std::string name;  // suffix: "second_moments", ...
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::function<Tensor()> make;
+};
+// By name. The matrices of `input` must live until all are made.
+std::vector<DeferredTensor> tensors_of(const InputRecord& input);
+std::vector<DeferredTensor> tensors_of(const SavedOutput& output);
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;  // by suffix
+// The hash of some tensors continued by one more; 0 begins.
+std::uint64_t hash_with(std::uint64_t hash, std::string_view name, const Tensor& tensor);
 
 // The inverse. Errors name the tensor that is missing, has another shape, or holds what is not finite.
 Result<SavedInput> input_of(const NamedTensors& tensors);

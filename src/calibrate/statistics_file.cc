@@ -129,8 +129,9 @@ Result<NamedTensors> StatisticsFile::tensors_of(const Entry& entry) const {
                          tensor_from_file(file_, data_begin_ + tensor.begin, tensor.dtype, tensor.shape));
   }
   std::ranges::sort(tensors, {}, [](const auto& named) { return named.first; });
-  if (hex(hash_of(tensors)) != entry.hash)
-    return bad_data("its bytes are not those that were written", kAgain);
+  std::uint64_t hash = 0;
+  for (const auto& [name, tensor] : tensors) hash = hash_with(hash, name, tensor);
+  if (hex(hash) != entry.hash) return bad_data("its bytes are not those that were written", kAgain);
   return tensors;
 }
 

@@ -16,7 +16,7 @@
 
 namespace nibble {
 
-// Adds up to one part: inputs and outputs of named sets.
+// Adds up to one part: inputs and outputs of named sets. Their matrices must live until it is written.
 class StatisticsPart {
  public:
   // The input is known by the first of its modules.
@@ -31,10 +31,10 @@ class StatisticsPart {
     std::vector<std::string> modules;
     bool zero_shift = false;
   };
-  void add(Entry entry, NamedTensors tensors);
+  void add(Entry entry, std::vector<DeferredTensor> tensors);
 
   std::vector<Entry> entries_;
-  NamedTensors tensors_;
+  std::vector<DeferredTensor> tensors_;  // under their whole names
 };
 
 class StatisticsFile {

@@ -163,8 +163,9 @@ Status merge_statistics(const StatisticsFile& a, const StatisticsFile& b, const 
       if (stopped()) break;
       TRY_ASSIGN(const SavedInput x, a.load_input(set, name));
       TRY_ASSIGN(const SavedInput y, b.load_input(set, name));
+      const SavedInput both = merged(x, y);
       StatisticsPart part;
-      part.add_input(set, merged(x, y).record);
+      part.add_input(set, both.record);
       TRY(writer.write_part(fmt::format("{:08}", number++), part));
     }
   }

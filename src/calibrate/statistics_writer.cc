@@ -40,15 +40,15 @@ Status copy(const std::shared_ptr<const MappedFile>& file, const SafetensorsHead
 
 }  // namespace
 
-void StatisticsPart::add(Entry entry, NamedTensors tensors) {
-  // In the order in which the reader will hash them.
-  std::ranges::sort(tensors, {}, [](const auto& named) { return named.first; });
-  entry.hash = hex(hash_of(tensors));
-  for (auto& [suffix, tensor] : tensors) {
-    tensors_.emplace_back(fmt::format("{}/{}/{}/{}", entry.set, entry.name,
-                                      entry.kind == "inputs" ? "input" : "output", suffix),
-                          std::move(tensor));
+void StatisticsPart::add(Entry entry, std::vector<DeferredTensor> tensors) {
+  std::uint64_t hash = 0;
+  for (DeferredTensor& tensor : tensors) {
+    hash = hash_with(hash, tensor.name, tensor.make());
+    tensor.name = fmt::format("{}/{}/{}/{}", entry.set, entry.name,
+                              entry.kind == "inputs" ? "input" : "output", tensor.name);
+    tensors_.push_back(std::move(tensor));
   }
+  entry.hash = hex(hash);
   entries_.push_back(std::move(entry));
 }
 
@@ -91,7 +91,16 @@ Status StatisticsWriter::write_part(const std::string& name, const StatisticsPar
     json = {{"hash", entry.hash}, {"modules", entry.modules}};
     if (entry.zero_shift) json["zero_shift"] = true;
   }
-  return write_safetensors_file(folder_ / (name + kEnding), part.tensors_, metadata_of(entries, {}));
+  std::vector<PlannedTensor> planned;
+  for (const DeferredTensor& tensor : part.tensors_)
+    planned.push_back({tensor.name, tensor.dtype, tensor.shape});
+  const std::string file = name + kEnding;
+  TRY_ASSIGN(WritePlan plan,
+             WritePlan::make_single_file(std::move(planned), file + ".partial", metadata_of(entries, {})));
+  TRY_ASSIGN(const auto writer, ShardedWriter::create(std::move(plan), folder_));
+  for (const DeferredTensor& tensor : part.tensors_) TRY(writer->write(tensor.name, tensor.make()));
+  TRY(writer->finish());
+  return rename_durably(folder_ / (file + ".partial"), folder_ / file);
 }
 
 bool StatisticsWriter::has_part(const std::string& name) const {

@@ -123,6 +123,10 @@ class Counter {
       together[{place[0], stagewise ? place[1] : 0}] += moment_bytes(input.cols, input.needs);
     std::uint64_t largest = 0;
     for (const auto& [place, bytes] : together) largest = std::max(largest, bytes);
+    // The tensor of a statistics file that is being written.
+    std::uint64_t written = 0;
+    for (const auto& [place, input] : inputs()) written = std::max(written, 4 * squared(input.cols));
+    if (!needs_.options.save_statistics.empty()) largest += written;
     std::uint64_t solver = 0;
     for (const ModuleInfo& module : needs_.state.model.modules) {
       unsigned wanted = 0;
