@@ -29,7 +29,7 @@ SCHEMES = {
     "W4A16 g64 symmetric": ["--scheme", "W4A16", "--group-size", "64"],
     "W4A16 g64 asymmetric": ["--scheme", "W4A16_ASYM", "--group-size", "64"],
     "W8A16 g64": ["--scheme", "W8A16", "--group-size", "64"],
-    "W8A16 channel": ["--scheme", "W8A16"],
+    "W8A16 channel": ["--scheme", "W8A16", "--group-size", "-1"],
     "FP8 weights": ["--recipe", """\
 quant_stage:
   quant_modifiers:
@@ -69,8 +69,21 @@ def recipe_cases(folder, options):
 
 
 def rounds_activations(folder):
-    config = json.loads((folder / "config.json").read_text())["quantization_config"]
-    return any(group["input_activations"] for group in config["config_groups"].values()) or config["kv_cache_scheme"]
+    config = json.loads((folder / "config.json").read_text()).get("quantization_config", {})
+    return any(group["input_activations"] for group in config.get("config_groups", {}).values()) or bool(
+        config.get("kv_cache_scheme"))
+
+
+def unsuited_group(folder):
+    """A group size that does not divide a width: compressed-tensors has no layout for the shorter last group."""
+    config = json.loads((folder / "config.json").read_text())
+    for group in config.get("quantization_config", {}).get("config_groups", {}).values():
+        for args in (group["weights"], group["input_activations"]):
+            size = (args or {}).get("group_size") or 0
+            for width in (config["hidden_size"], config["intermediate_size"]):
+                if size > 0 and width % size:
+                    return f"does not suit: group_size {size} does not divide {width}"
+    return ""
 
 
 class Judge:
@@ -118,6 +131,9 @@ class Judge:
                                    self.options.context, "--max-windows", self.options.windows,
                                    "--json"]))["perplexity"]
             cells[2] = f"{ours:.4f}"
+            if unsuited_group(folder):
+                cells[-1] = unsuited_group(folder)
+                return cells, True
             cells[1] = "no"
             model = self.load(folder)
             cells[1] = "yes"
