@@ -64,14 +64,15 @@ Result<Regex> Regex::compile(std::string_view pattern) {
   int reason = 0;
   PCRE2_SIZE offset = 0;
   code->code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                             PCRE2_UTF | PCRE2_UCP, &reason, &offset, nullptr);
+                             PCRE2_UTF | PCRE2_UCP | PCRE2_USE_OFFSET_LIMIT, &reason, &offset, nullptr);
   if (code->code == nullptr) {
     std::array<PCRE2_UCHAR, 256> text{};
     pcre2_get_error_message(reason, text.data(), text.size());
     return usage_error(fmt::format("invalid regular expression \"{}\" at position {}: {}", pattern, offset,
                                    reinterpret_cast<const char*>(text.data())));
   }
-  pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE);  // without JIT the interpreter matches the same
+  pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE |
+                                    PCRE2_JIT_PARTIAL_HARD);  // without JIT the interpreter matches the same
   return Regex(std::move(code));
 }
 
@@ -94,33 +95,121 @@ Result<bool> Regex::matches_prefix(std::string_view text) const {
   return too_much(code_->pattern, text, 0);
 }
 
+namespace {
+
+// The first match at or behind a place, without the quadratic time that an expression such as `a*b` takes on
+// a long run of "a", where every place looks to the end. A window of the text is searched; only a place whose
+// answer lies beyond it gets larger windows, for itself alone, and what that adds up to is bounded.
+class WindowSearch {
+ public:
+  struct Match {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+  };
+
+  WindowSearch(const pcre2_code* code, std::string_view text)
+      : code_(code), text_(text), match_(code), context_(pcre2_match_context_create(nullptr)) {}
+  ~WindowSearch() { pcre2_match_context_free(context_); }
+  WindowSearch(const WindowSearch&) = delete;
+  WindowSearch& operator=(const WindowSearch&) = delete;
+
+  // Nothing when there is none; `failed()` when that is not known.
+  std::optional<Match> next(std::size_t start) {
+    while (start <= text_.size() && !failed_) {
+      const std::size_t end = boundary(start + kWindow);
+      const int found = search(start, end, text_.size());
+      if (is_settled(found, end)) return match();
+      if (found == PCRE2_ERROR_NOMATCH) {
+        if (end == text_.size()) return std::nullopt;
+        start = end;
+        continue;
+      }
+      start = found >= 0 ? pcre2_get_startchar(match_.data) : bounds()[0];
+      if (failed_ || match_at(start)) break;
+      start = boundary(start + 1);
+    }
+    return failed_ || start > text_.size() ? std::nullopt : std::optional(match());
+  }
+  bool failed() const { return failed_; }
+
+ private:
+  static constexpr std::size_t kWindow = 4096;
+  // Bytes looked at beyond the windows: some seconds, and for a long text what a few hundred passes take.
+  static constexpr std::size_t kLeastWork = std::size_t{1} << 32;
+  static constexpr std::size_t kWorkAByte = 1024;
+
+  const PCRE2_SIZE* bounds() { return pcre2_get_ovector_pointer(match_.data); }
+  Match match() { return {bounds()[0], bounds()[1]}; }
+
+  // A match that ends with the window might go on.
+  bool is_settled(int found, std::size_t end) {
+    return found >= 0 && (bounds()[1] < end || end == text_.size());
+  }
+
+  // The first place at or behind `at` where a character begins.
+  std::size_t boundary(std::size_t at) const {
+    while (at < text_.size() && (static_cast<unsigned char>(text_[at]) & 0xC0) == 0x80) ++at;
+    return std::min(at, text_.size());
+  }
+
+  // Whether a match begins at `start`, in windows that double.
+  bool match_at(std::size_t start) {
+    for (std::size_t window = 2 * kWindow; !failed_; window *= 2) {
+      const std::size_t end = boundary(start + window);
+      work_ += end - start;
+      failed_ = work_ > kLeastWork + kWorkAByte * text_.size();
+      const int found = search(start, end, start);
+      if (is_settled(found, end)) return true;
+      if (found == PCRE2_ERROR_NOMATCH) return false;
+    }
+    return false;
+  }
+
+  // PCRE2's answer for matches that begin in [start, last_start], as far as text before `end` tells.
+  int search(std::size_t start, std::size_t end, std::size_t last_start) {
+    const std::uint32_t partial = end < text_.size() ? PCRE2_PARTIAL_HARD : 0;
+    const auto run = [&](pcre2_match_context* context, std::uint32_t options) {
+      pcre2_set_offset_limit(context, last_start);
+      return pcre2_match(code_, reinterpret_cast<PCRE2_SPTR>(text_.data()), end, start,
+                         options | partial | PCRE2_NO_UTF_CHECK, match_.data, context);
+    };
+    int found = long_match_ ? run(long_match_->context, 0) : run(context_, 0);
+    if (found < PCRE2_ERROR_PARTIAL && !long_match_) {
+      long_match_ = std::make_unique<LongMatchContext>(text_.size());
+      found = run(long_match_->context, 0);
+    }
+    if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = run(long_match_->context, PCRE2_NO_JIT);
+    failed_ = failed_ || found < PCRE2_ERROR_PARTIAL;
+    return found;
+  }
+
+  const pcre2_code* code_;
+  std::string_view text_;
+  MatchData match_;
+  pcre2_match_context* context_;
+  std::unique_ptr<LongMatchContext> long_match_;  // made when a match needs it: it costs a mapping
+  std::size_t work_ = 0;
+  bool failed_ = false;
+};
+
+}  // namespace
+
 Status Regex::for_each_match(std::string_view text,
                              const std::function<void(std::size_t, std::size_t)>& visit) const {
-  const MatchData match(code_->code);
-  std::optional<LongMatchContext> long_match;  // made when a match needs it: it costs a mapping
-  const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(match.data);
-  const auto search_at = [&](std::size_t at, std::uint32_t options) {
-    return pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
-                       options | PCRE2_NO_UTF_CHECK, match.data, long_match ? long_match->context : nullptr);
-  };
+  WindowSearch search(code_->code, text);
   std::size_t start = 0;
   std::optional<std::size_t> last_end;
   while (start <= text.size()) {
-    int found = search_at(start, 0);
-    if (found < PCRE2_ERROR_PARTIAL && !long_match) {
-      long_match.emplace(text.size());
-      found = search_at(start, 0);
-    }
-    if (found == PCRE2_ERROR_JIT_STACKLIMIT) found = search_at(start, PCRE2_NO_JIT);
-    if (found == PCRE2_ERROR_NOMATCH) return {};
-    if (found < 0) return too_much(code_->pattern, text, start);
-    if (bounds[0] == bounds[1] && last_end == bounds[1]) {
+    const auto found = search.next(start);
+    if (search.failed()) return too_much(code_->pattern, text, start);
+    if (!found) return {};
+    if (found->begin == found->end && last_end == found->end) {
       do ++start;
       while (start < text.size() && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80);
       continue;
     }
-    visit(bounds[0], bounds[1]);
-    last_end = start = bounds[1];
+    visit(found->begin, found->end);
+    last_end = start = found->end;
   }
   return {};
 }

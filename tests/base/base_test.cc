@@ -150,6 +150,39 @@ TEST(RegexTest, NotKnowingIsNoAnswer) {
   EXPECT_FALSE(Regex::compile(".")->matches_prefix("\xff").ok());
 }
 
+std::string matches_of(const char* pattern, const std::string& text) {
+  std::string found;
+  const Status status =
+      Regex::compile(pattern)->for_each_match(text, [&](std::size_t begin, std::size_t end) {
+        found += std::to_string(begin) + "-" + std::to_string(end) + " ";
+      });
+  return status.ok() ? found : status.error().what;
+}
+
+TEST(RegexTest, MatchesAreThoseOfTheWholeTextWhereverWindowsEnd) {
+  for (const std::size_t n : {4090, 4095, 4096, 4097, 8191, 8192, 8193, 50001}) {
+    const std::string run(n, 'a');
+    const std::string end = std::to_string(n);
+    const std::string next = std::to_string(n + 1);
+    EXPECT_EQ(matches_of("a+", run), "0-" + end + " ");
+    EXPECT_EQ(matches_of("a+?$", run), "0-" + end + " ");
+    EXPECT_EQ(matches_of("a+b|c", run + "b"), "0-" + next + " ");
+    EXPECT_EQ(matches_of("a+(?!a)|b", run + "b"), "0-" + end + " " + end + "-" + next + " ");
+    EXPECT_EQ(matches_of("\\bb|(?<=a)[bc]", run + "b"), end + "-" + next + " ");
+    EXPECT_EQ(matches_of("x*$", run), end + "-" + end + " ");
+    EXPECT_EQ(matches_of("(?<=a)(?=b)", run + "b"), end + "-" + end + " ");
+    std::string umlauts;
+    for (std::size_t i = 0; i < n; ++i) umlauts += "\xc3\xa4";
+    EXPECT_EQ(matches_of("[^a]+[^a]", umlauts), "0-" + std::to_string(2 * n) + " ");
+  }
+  EXPECT_EQ(matches_of("a|", "ba"), "0-0 1-2 ");
+}
+
+TEST(RegexTest, WhatTakesQuadraticTimeIsAnErrorInSeconds) {
+  const std::string found = matches_of("a*[bc]", std::string(std::size_t{1} << 22, 'a'));
+  EXPECT_NE(found.find("backtracks without end"), std::string::npos) << found;
+}
+
 TEST(RegexTest, BadPatternSaysWhere) {
   const auto bad = Regex::compile("a(b");
   ASSERT_FALSE(bad.ok());
