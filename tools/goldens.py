@@ -14,6 +14,7 @@ TABLES = [
     ("Tokenizers", "tokenizer with ids and texts of its reference", r"text\.TokenizerGoldens\.EqualReference/(.+)"),
     ("Schemes written", "recipe without data, tensors and metadata to the bit", r"session\.DataFree/OneshotGolden\.\w+/(.+)"),
     ("Recipes with data", "calibrated recipe, tensors of the layers", r"session\.Recipes/CalibratedGolden\.\w+/(.+)"),
+    ("Pruning with data", "pruning recipe, masks of every layer", r"session\.Recipes/PruningGolden\.\w+/(.+)"),
     ("Schemes read", "compressed model of the reference",
      r"(?:checkpoint\.Schemes/QuantizedFolderTest|model\.Goldens/CompressedTest)\.\w+/(.+)"),
     ("Solvers", "one-layer result of the reference", r"modify\.AllCases/(\w+Golden\.\w+/.+)"),

@@ -9,7 +9,6 @@
 #include "base/json.h"
 #include "checkpoint/tensor_statistics.h"
 #include "format.h"
-#include "model/modules.h"
 
 namespace nibble::app {
 namespace {
@@ -104,32 +103,6 @@ Status print_tensors(Program& program, const Checkpoint& checkpoint, const Tenso
                         {"bytes", bytes},
                         {"tensors", std::move(tensors)}},
                        text);
-}
-
-Status print_sparsity(Program& program, const Checkpoint& checkpoint) {
-  TRY_ASSIGN(const ModelDescription model, describe_model(checkpoint));
-  Json document = Json::object();
-  Table table({"layer", "sparsity", "num_params", "num_zeros", "2:4"});
-  std::int64_t params = 0;
-  std::int64_t zeros = 0;
-  const auto add = [&](const std::string& name, std::int64_t count, std::int64_t zero,
-                       const std::string& pattern) {
-    const double sparsity = count > 0 ? static_cast<double>(zero) / static_cast<double>(count) : 0.0;
-    document[name] = {{"sparsity", sparsity}, {"num_params", count}, {"num_zeros", zero}};
-    if (name != "_total") document[name]["is_2_4"] = !pattern.empty();
-    table.row({name, fmt::format("{:.4f}", sparsity), format_count(count), format_count(zero), pattern});
-  };
-  for (const ModuleInfo* layer : prunable_layers(model)) {
-    if (layer->weight.empty()) continue;  // a tied head: its weight belongs to the embedding
-    TRY_ASSIGN(const Tensor weight, checkpoint.load(layer->weight));
-    const TensorStatistics statistics = tensor_statistics(weight, program.context().pool);
-    add(layer->name, statistics.count, statistics.zeros, statistics.is_two_four() ? "yes" : "");
-    params += statistics.count;
-    zeros += statistics.zeros;
-    checkpoint.release(layer->weight);
-  }
-  add("_total", params, zeros, "");
-  return program.print(document, table.text());
 }
 
 }  // namespace nibble::app

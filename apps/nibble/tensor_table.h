@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tables of `nibble inspect`: all tensors with their ranges, and the zeros of prunable layers.
+// The table of `nibble inspect`: all tensors with their ranges.
 #pragma once
 
 #include "checkpoint/checkpoint.h"
@@ -13,8 +13,5 @@ struct TensorTableOptions {
 };
 
 Status print_tensors(Program& program, const Checkpoint& checkpoint, const TensorTableOptions& options);
-
-// Every prunable layer with a weight: {sparsity, num_params, num_zeros}, and their sum as "_total".
-Status print_sparsity(Program& program, const Checkpoint& checkpoint);
 
 }  // namespace nibble::app

@@ -20,6 +20,8 @@ struct Options {
   std::string precision = "auto";   // dtype of what stays unquantized, and of scales: auto, fp16, bf16, fp32
   bool tie_word_embeddings = true;  // false: the head gets a weight of its own
   bool save_compressed = true;      // false: float weights and their scales
+  // Of pruned modules: dense, sparse-bitmask, sparse-24-bitmask, nibble-24 (docs/formats.md).
+  std::string sparsity_format = "dense";
   std::string model_revision = "main";   // snapshot of org/name in the cache
   bool trust_remote_code_model = false;  // no effect: no code of a model is ever run
   std::string hub_cache;                 // the Hugging Face cache (HF_HUB_CACHE)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -45,6 +46,10 @@ class Checkpoint {
   virtual const TensorInfo* find(std::string_view name) const = 0;
   // The whole tensor; a view of the mapped file where the layout allows it.
   virtual Result<Tensor> load(std::string_view name) const = 0;
+  // The tensor in order, in blocks of whole rows (of its first dimension): one block where loading costs no
+  // memory, else blocks of about `elements` values where the format can be decoded by rows.
+  using RowBlockBody = std::function<Status(const Tensor& rows)>;
+  virtual Status for_row_blocks(std::string_view name, std::int64_t elements, const RowBlockBody& body) const;
   // Hint: the pages of this tensor are not needed any more.
   virtual void release(std::string_view name) const = 0;
   // Small files that travel with the model (tokenizer, generation config, licence ...), absolute paths.

@@ -73,6 +73,13 @@ class DecompressedCheckpoint final : public Checkpoint {
                                    : online_.fold_weight(*folded, tensor, pool_);
   }
 
+  Status for_row_blocks(std::string_view name, std::int64_t elements,
+                        const RowBlockBody& body) const override {
+    if (module_of(name) == nullptr && !folded_module(name))
+      return stored_->for_row_blocks(name, elements, body);
+    return Checkpoint::for_row_blocks(name, elements, body);
+  }
+
   void release(std::string_view name) const override {
     const QuantizedModule* module = module_of(name);
     if (module == nullptr) return stored_->release(name);

@@ -98,6 +98,28 @@ class GgufCheckpoint final : public Checkpoint {
     return undo_gguf_layout(read_stored(source), source.layout, source.heads);
   }
 
+  Status for_row_blocks(std::string_view name, std::int64_t elements,
+                        const RowBlockBody& body) const override {
+    const auto found = by_name_.find(std::string(name));
+    const Source* source = found == by_name_.end() ? nullptr : &sources_[found->second];
+    const bool keeps_rows = source != nullptr && source->shape.size() == 2 && source->shape[0] > 0 &&
+                            (source->layout == GgufLayout::kPlain || source->layout == GgufLayout::kExperts);
+    if (!keeps_rows || find_native(source->type->type) != nullptr)
+      return Checkpoint::for_row_blocks(name, elements, body);
+    const std::int64_t rows = source->shape[0];
+    const std::uint64_t row_bytes = source->bytes / static_cast<std::uint64_t>(rows);
+    const std::int64_t step =
+        std::max<std::int64_t>(1, elements / std::max<std::int64_t>(1, source->shape[1]));
+    for (std::int64_t first = 0; first < rows; first += step) {
+      Source block = *source;
+      block.shape[0] = std::min(step, rows - first);
+      block.offset += static_cast<std::uint64_t>(first) * row_bytes;
+      block.bytes = static_cast<std::uint64_t>(block.shape[0]) * row_bytes;
+      TRY(body(read_stored(block)));
+    }
+    return {};
+  }
+
   void release(std::string_view name) const override {
     const auto found = by_name_.find(std::string(name));
     if (found == by_name_.end()) return;

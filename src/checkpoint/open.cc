@@ -10,6 +10,7 @@
 #include "checkpoint/hf_checkpoint.h"
 #include "checkpoint/hub_cache.h"
 #include "checkpoint/shard_index.h"
+#include "checkpoint/sparse_checkpoint.h"
 
 namespace nibble {
 namespace {
@@ -57,12 +58,22 @@ Result<std::unique_ptr<Checkpoint>> open_path(const fs::path& path) {
           : "give the folder that holds config.json and the weights");
 }
 
+Result<std::unique_ptr<Checkpoint>> open_weights(const fs::path& path) {
+  TRY_ASSIGN(std::unique_ptr<Checkpoint> stored, open_path(path));
+  return with_sparse_weights(std::move(stored));
+}
+
 }  // namespace
+
+Status Checkpoint::for_row_blocks(std::string_view name, std::int64_t, const RowBlockBody& body) const {
+  TRY_ASSIGN(const Tensor tensor, load(name));
+  return body(tensor);
+}
 
 Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::string& model, const OpenOptions& options) {
   std::error_code status;
   if (model.empty()) return usage_error("the name of the model is empty");
-  if (fs::exists(model, status)) return open_path(model);
+  if (fs::exists(model, status)) return open_weights(model);
   if (!is_hub_id(model)) {
     const std::string nearest = nearest_beside(model);
     return no_input(
@@ -72,7 +83,7 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::string& model, c
             : nearest);
   }
   TRY_ASSIGN(const fs::path snapshot, find_in_hub_cache(options.hub_cache, model));
-  return open_path(snapshot);
+  return open_weights(snapshot);
 }
 
 }  // namespace nibble

@@ -238,6 +238,11 @@ Result<QuantizationConfig> read_config(const Json& object) {
   if (const Json* sparsity = member(object, "sparsity_config");
       sparsity != nullptr && sparsity->is_object()) {
     TRY_ASSIGN(config.sparsity_format, json_string_or(*sparsity, "format", ""));
+    TRY_ASSIGN(config.sparsity_targets, string_list(*sparsity, "targets"));
+    TRY_ASSIGN(config.sparsity_ignore, string_list(*sparsity, "ignore"));
+    TRY_ASSIGN(config.sparsity_structure, json_string_or(*sparsity, "sparsity_structure", "unstructured"));
+    const Json* share = member(*sparsity, "global_sparsity");
+    if (share != nullptr && share->is_number()) config.global_sparsity = share->get<double>();
   }
   return config;
 }

@@ -49,9 +49,14 @@ struct QuantizationConfig {
   std::vector<std::string> ignore;
   std::optional<QuantizationArgs> kv_cache_scheme;
   std::vector<TransformScheme> transforms;
-  std::string sparsity_format;  // of sparsity_config: "", "dense", "sparse-24-bitmask", ... (read only)
+  // sparsity_config: "", "dense", "sparse-24-bitmask", ... and what it says of the model.
+  std::string sparsity_format;
+  std::vector<std::string> sparsity_targets, sparsity_ignore;
+  std::string sparsity_structure = "unstructured";  // or "2:4"
+  double global_sparsity = 0;
 
   bool has_quantization() const { return !groups.empty() || kv_cache_scheme.has_value(); }
+  bool is_empty() const { return !has_quantization() && sparsity_format.empty(); }
 };
 
 // From a whole config.json: `quantization_config`, that of `text_config`, or the old `compression_config`.

@@ -57,6 +57,17 @@ Json transform_json(const TransformScheme& scheme) {
   return json;
 }
 
+Json sparsity_json(const QuantizationConfig& config) {
+  Json json = Json::object();
+  if (config.sparsity_format.empty()) return json;
+  json["format"] = config.sparsity_format;
+  json["global_sparsity"] = config.global_sparsity;
+  json["ignore"] = config.sparsity_ignore;
+  json["sparsity_structure"] = config.sparsity_structure;
+  json["targets"] = config.sparsity_targets;
+  return json;
+}
+
 }  // namespace
 
 Json to_json(const QuantizationArgs& args) {
@@ -82,13 +93,13 @@ Json to_json(const QuantizationArgs& args) {
 Json to_json(const QuantizationConfig& config) {
   Json json;
   json["quant_method"] = "compressed-tensors";
-  json["sparsity_config"] = Json::object();
+  json["sparsity_config"] = sparsity_json(config);
   json["transform_config"] = Json::object();
   for (const TransformScheme& scheme : config.transforms) {
     json["transform_config"]["config_groups"][scheme.name] = transform_json(scheme);
   }
   json["version"] = config.version;
-  if (!config.has_quantization()) return json;  // rotations only: the reference writes nothing else
+  if (!config.has_quantization()) return json;  // the reference writes nothing else
   json["config_groups"] = Json::object();
   for (const auto& [name, scheme] : config.groups) json["config_groups"][name] = scheme_json(scheme);
   json["format"] = config.format;

@@ -64,10 +64,10 @@ Result<std::unique_ptr<QuantizedCheckpoint>> QuantizedCheckpoint::open(const Che
   quantized->config_ = *std::move(config);
   const std::string& sparsity = quantized->config_.sparsity_format;
   if (!sparsity.empty() && sparsity != "dense") {
-    return bad_data(
-        fmt::format("the sparsity format \"{}\" cannot be read; compressed-tensors removed it in 0.15",
-                    sparsity),
-        "start from the uncompressed model");
+    return bad_data(fmt::format("the sparsity format \"{}\" cannot be read; known are dense, sparse-bitmask, "
+                                "sparse-24-bitmask and nibble-24",
+                                sparsity),
+                    "start from the uncompressed model");
   }
   quantized->model_dtype_ = find_model_dtype(checkpoint);
   TRY(quantized->find_modules().at(checkpoint.path().string()));

@@ -16,6 +16,10 @@ class Reconfigured final : public Checkpoint {
   const std::vector<TensorInfo>& tensors() const override { return stored_->tensors(); }
   const TensorInfo* find(std::string_view name) const override { return stored_->find(name); }
   Result<Tensor> load(std::string_view name) const override { return stored_->load(name); }
+  Status for_row_blocks(std::string_view name, std::int64_t elements,
+                        const RowBlockBody& body) const override {
+    return stored_->for_row_blocks(name, elements, body);
+  }
   void release(std::string_view name) const override { stored_->release(name); }
   std::vector<std::filesystem::path> companion_files() const override { return stored_->companion_files(); }
   const GgufFile* gguf() const override { return stored_->gguf(); }

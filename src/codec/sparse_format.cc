@@ -7,12 +7,12 @@
 #include <bit>
 #include <cstring>
 
-#include "base/file.h"
+#include "codec/sparse_quads.h"
 
 namespace nibble {
 namespace {
 
-constexpr std::array<std::string_view, 2> kNames{"sparse-bitmask", "sparse-24-bitmask"};
+constexpr std::array<std::string_view, 3> kNames{"sparse-bitmask", "sparse-24-bitmask", "nibble-24"};
 
 // Zero of any sign: the sign is the top bit of every float type; integers have one zero.
 bool is_zero(const std::byte* element, std::size_t width, bool is_signed_zero) {
@@ -38,6 +38,28 @@ void fill_mask(const Tensor& dense, Tensor& bitmask, std::vector<std::int64_t>& 
       ++row_counts[r];
     }
   }
+}
+
+// Marks the first zeros as stored values until there are `wanted`.
+Status fill_up(std::int64_t wanted, std::int64_t cols, Tensor& bitmask, std::vector<std::int64_t>& counts) {
+  std::int64_t have = 0;
+  for (const std::int64_t count : counts) have += count;
+  const std::int64_t room = static_cast<std::int64_t>(counts.size()) * cols;
+  if (have > wanted || room < wanted)
+    return failed(fmt::format("{} of {} values are not zero; {} were planned", have, room, wanted));
+  const auto mask_cols = static_cast<std::size_t>(bitmask.dim(1));
+  const auto bits = bitmask.as_mutable<std::uint8_t>();
+  for (std::size_t r = 0; r < counts.size() && have < wanted; ++r) {
+    for (std::size_t c = 0; c < static_cast<std::size_t>(cols) && have < wanted; ++c) {
+      std::uint8_t& byte = bits[r * mask_cols + c / 8];
+      const auto bit = static_cast<std::uint8_t>(1u << (c % 8));
+      if ((byte & bit) != 0) continue;
+      byte = static_cast<std::uint8_t>(byte | bit);
+      ++counts[r];
+      ++have;
+    }
+  }
+  return {};
 }
 
 // Non-zeros among the four columns from c on (c is a multiple of 4).
@@ -123,15 +145,37 @@ std::optional<SparseFormat> sparse_format_from_string(std::string_view name) {
 const std::vector<std::string>& sparse_suffixes(SparseFormat format) {
   static const std::vector<std::string> bitmask{"shape", "compressed", "bitmask", "row_offsets"};
   static const std::vector<std::string> bitmask24{"shape", "compressed", "bitmask"};
+  static const std::vector<std::string> quads{"shape", "values", "positions"};
+  if (format == SparseFormat::kQuads) return quads;
   return format == SparseFormat::kBitmask ? bitmask : bitmask24;
 }
 
-Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, SparseFormat format) {
+std::vector<StoredTensor> sparse_stored(const SparseLayout& layout, std::int64_t rows, std::int64_t cols,
+                                        DType dtype) {
+  const std::int64_t quads = (cols + 3) / 4;
+  if (layout.format == SparseFormat::kQuads) {
+    const bool halves = layout.code_bits == 4;
+    return {{"shape", DType::kI64, {2}},
+            {"values", halves ? DType::kU8 : dtype, {rows, halves ? quads : 2 * quads}},
+            {"positions", DType::kU8, {rows, (quads + 1) / 2}}};
+  }
+  const StoredTensor bitmask{"bitmask", DType::kU8, {rows, (cols + 7) / 8}};
+  if (layout.format == SparseFormat::kBitmask24)
+    return {{"shape", DType::kI64, {2, 1}}, {"compressed", dtype, {rows, cols / 2}}, bitmask};
+  CHECK(layout.stored_values.has_value(), "the size of a bitmask follows from its values");
+  return {{"shape", DType::kI64, {2}},
+          {"compressed", dtype, {*layout.stored_values}},
+          bitmask,
+          {"row_offsets", DType::kI64, {rows}}};
+}
+
+Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, const SparseLayout& layout) {
+  if (layout.format == SparseFormat::kQuads) return quads_compress(dense, layout.code_bits);
   if (dense.shape().size() != 2) {
     return usage_error(
         fmt::format("a tensor of shape {} has no sparse form; only matrices have", to_string(dense.shape())));
   }
-  const bool quads = format == SparseFormat::kBitmask24;
+  const bool quads = layout.format == SparseFormat::kBitmask24;
   const std::int64_t rows = dense.dim(0);
   const std::int64_t cols = dense.dim(1);
   const std::size_t width = dtype_bytes(dense.dtype());
@@ -139,6 +183,7 @@ Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, Spars
   std::vector<std::int64_t> counts;
   fill_mask(dense, bitmask, counts);
   if (quads) TRY(check_quads(bitmask, cols));
+  if (layout.stored_values && !quads) TRY(fill_up(*layout.stored_values, cols, bitmask, counts));
   std::int64_t total = 0;
   for (std::int64_t& count : counts) {  // counts become offsets
     total += count;
@@ -147,7 +192,9 @@ Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, Spars
   Tensor compressed(dense.dtype(), quads ? Shape{rows, cols / 2} : Shape{total});
   std::byte* out = compressed.mutable_bytes().data();
   each_non_zero(bitmask, cols, quads, [&](std::size_t from, std::size_t to) {
-    std::memcpy(out + to * width, dense.bytes().data() + from * width, width);
+    const std::byte* element = dense.bytes().data() + from * width;
+    if (is_zero(element, width, is_float(dense.dtype()))) return;  // fills up: +0
+    std::memcpy(out + to * width, element, width);
   });
   const std::int64_t dims[2] = {rows, cols};
   std::map<std::string, Tensor> tensors;
@@ -163,6 +210,7 @@ Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, Spars
 }
 
 Result<Tensor> sparse_decompress(const std::map<std::string, Tensor>& tensors, SparseFormat format) {
+  if (format == SparseFormat::kQuads) return quads_decompress(tensors);
   const bool quads = format == SparseFormat::kBitmask24;
   TRY_ASSIGN(const Tensor shape, need(tensors, "shape"));
   TRY_ASSIGN(const Tensor bitmask, need(tensors, "bitmask"));

@@ -72,18 +72,36 @@ Result<std::vector<LayerReport>> MagnitudePruningModifier::on_sequential_epoch_e
   return reports;
 }
 
+// Whole rows, columns and blocks are left to the data: how many weights the last unit has is not counted
+// here.
+std::optional<PlannedMask> MagnitudePruningModifier::planned_mask(const ModuleInfo& module) const {
+  if (!targets_.contains(module.name)) return std::nullopt;
+  const std::string structure = config().arguments.text("mask_structure");
+  const double sparsity = config().arguments.number("final_sparsity");
+  if (structure == "unstructured") return PlannedMask{MaskOrigin::kRecipe, {.sparsity = sparsity}};
+  const Result<PrunePattern> pattern = parse_mask_structure(structure, sparsity);
+  if (!pattern.ok()) return PlannedMask{.origin = MaskOrigin::kData};
+  return PlannedMask{MaskOrigin::kRecipe, *pattern};
+}
+
 Result<std::unique_ptr<Modifier>> ConstantPruningModifier::make(const ModifierConfig& config) {
   return std::unique_ptr<Modifier>(std::make_unique<ConstantPruningModifier>(config));
 }
 
 Status ConstantPruningModifier::initialize(ModelState& state) {
   TRY_ASSIGN(const std::vector<std::string> names, targeted_linears(config(), state));
+  targets_.insert(names.begin(), names.end());
   state.pruned.insert(names.begin(), names.end());
   return {};
 }
 
 Result<std::vector<LayerReport>> ConstantPruningModifier::on_sequential_epoch_end(UnitWork&, Context&) {
   return std::vector<LayerReport>();
+}
+
+std::optional<PlannedMask> ConstantPruningModifier::planned_mask(const ModuleInfo& module) const {
+  if (!targets_.contains(module.name)) return std::nullopt;
+  return PlannedMask{.origin = MaskOrigin::kSource};
 }
 
 }  // namespace nibble

@@ -8,7 +8,7 @@
 
 namespace nibble {
 
-class MagnitudePruningModifier final : public Modifier {
+class MagnitudePruningModifier final : public Modifier, public MaskMaker {
  public:
   using Modifier::Modifier;
   static Result<std::unique_ptr<Modifier>> make(const ModifierConfig& config);
@@ -16,12 +16,13 @@ class MagnitudePruningModifier final : public Modifier {
   Status initialize(ModelState& state) override;
   unsigned needs(const ModelState&, const ModuleInfo&) const override { return kNoStatistic; }
   Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
+  std::optional<PlannedMask> planned_mask(const ModuleInfo& module) const override;
 
  private:
   std::set<std::string, std::less<>> targets_;
 };
 
-class ConstantPruningModifier final : public Modifier {
+class ConstantPruningModifier final : public Modifier, public MaskMaker {
  public:
   using Modifier::Modifier;
   static Result<std::unique_ptr<Modifier>> make(const ModifierConfig& config);
@@ -30,6 +31,10 @@ class ConstantPruningModifier final : public Modifier {
   unsigned needs(const ModelState&, const ModuleInfo&) const override { return kNoStatistic; }
   bool changes_weights(const ModelState&) const override { return false; }
   Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
+  std::optional<PlannedMask> planned_mask(const ModuleInfo& module) const override;
+
+ private:
+  std::set<std::string, std::less<>> targets_;
 };
 
 }  // namespace nibble

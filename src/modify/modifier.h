@@ -113,6 +113,9 @@ struct LayerReport {
   bool of_outputs = false;
   std::optional<double> rtn_relative_error;  // what rounding to nearest would have given on the same data
   std::optional<double> loss;                // the modifier's own objective
+  std::optional<std::int64_t> zeros{};       // of a pruned module, as its weight decodes
+  std::optional<std::int64_t>
+      zeros_lost{};  // places that an earlier modifier pruned and that are not zero now
   double seconds = 0;
   std::vector<std::string> notes;  // raised damping, dead columns, experts without tokens
 };

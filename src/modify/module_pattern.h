@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Targets and ignore entries of recipes against the module tree: checkpoint/module_match.h with the classes
-// of a module filled in, and what reports and messages say of them.
+// Targets and ignore entries of recipes against the module tree (model/module_lookup.h): what reports and
+// messages say of them.
 #pragma once
 
 #include <string>
@@ -8,16 +8,10 @@
 #include <vector>
 
 #include "checkpoint/module_match.h"
-#include "model/modules.h"
+#include "model/module_lookup.h"
 #include "modify/recipe_value.h"
 
 namespace nibble {
-
-// The class of a module and those base classes that recipes name. A router is no nn.Linear in the reference,
-// although it acts as one; every embedding is an nn.Embedding.
-std::vector<std::string_view> classes_of(const ModuleInfo& module);
-
-bool matches(const ModuleTarget& target, const ModuleInfo& module);
 
 // An error when an expression anywhere in the value (targets, ignore, mappings, groups) backtracks without
 // end on a name of the model: whatever matches names later cannot say so.
@@ -31,9 +25,5 @@ struct PatternCount {
 };
 std::vector<PatternCount> count_matches(const ModuleTargets& targets, bool is_ignore,
                                         const ModelDescription& model);
-
-// "did you mean ...", from the names and classes of the model; for an expression from the parts of names that
-// are nearest to the longest word in it.
-std::string nearest_module(const std::string& pattern, const ModelDescription& model);
 
 }  // namespace nibble

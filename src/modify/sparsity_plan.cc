@@ -18,10 +18,6 @@ bool is_prunable(const ModuleInfo& module) {
   return module.kind == ModuleKind::kLinear && module.role != ModuleRole::kRouter;
 }
 
-bool is_within(std::string_view name, std::string_view layer) {
-  return layer.empty() || name == layer || (name.starts_with(layer) && name[layer.size()] == '.');
-}
-
 Result<std::vector<ModuleTarget>> parse_targets(const std::vector<std::string>& texts) {
   std::vector<ModuleTarget> targets;
   for (const std::string& text : texts) {
@@ -44,7 +40,7 @@ bool any_matches(const std::vector<ModuleTarget>& targets, const ModuleInfo& mod
 // Whether the target is the module or a layer that holds it.
 bool is_under(const ModuleTarget& target, const ModelDescription& model, std::string_view name) {
   return std::ranges::any_of(model.modules, [&](const ModuleInfo& layer) {
-    return is_within(name, layer.name) && matches_weight(target, layer);
+    return nibble::is_under(name, layer.name) && matches_weight(target, layer);
   });
 }
 
@@ -81,7 +77,7 @@ Result<PruneTargets> prune_targets(ModelState& state, const std::vector<std::str
     bool holds_any = false;
     for (std::size_t m = 0; m < model.modules.size(); ++m) {
       const ModuleInfo& module = model.modules[m];
-      if (!is_prunable(module) || !is_within(module.name, layer.name)) continue;
+      if (!is_prunable(module) || !nibble::is_under(module.name, layer.name)) continue;
       holds_any = true;
       if (any_matches(ignored, module)) continue;
       if (!module.tied_to.empty()) {
@@ -195,6 +191,13 @@ std::optional<PrunePattern> SparsityModifier::pattern_of(const ModuleInfo& modul
   PrunePattern pattern = structure_;
   pattern.sparsity = entry->second;
   return pattern;
+}
+
+std::optional<PlannedMask> SparsityModifier::planned_mask(const ModuleInfo& module) const {
+  const std::optional<PrunePattern> pattern = pattern_of(module);
+  if (!pattern) return std::nullopt;
+  const bool is_profiled = has_profile() && !pattern->is_structured();
+  return PlannedMask{is_profiled ? MaskOrigin::kData : MaskOrigin::kRecipe, *pattern};
 }
 
 unsigned SparsityModifier::survey_needs(const ModelState&, const ModuleInfo& module) const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "modify/layer_target.h"
+#include "modify/mask_plan.h"
 #include "modify/modifier.h"
 #include "modify/solver/mask.h"
 
@@ -29,7 +30,7 @@ Result<PruneTargets> prune_targets(ModelState& state, const std::vector<std::str
 // The report row of a module that holds its new weight: also how many zeros it has.
 LayerReport pruned_report(const ModuleWork& work, std::string_view modifier, double signal, double noise);
 
-class SparsityModifier : public Modifier {
+class SparsityModifier : public Modifier, public MaskMaker {
  public:
   using Modifier::Modifier;
 
@@ -41,6 +42,7 @@ class SparsityModifier : public Modifier {
   Status on_trial(UnitWork& block, Context& context) override;
   void on_divergences(const std::map<int, double>& by_block) override { profile_ = by_block; }
   Status on_calibration_start(ModelState& state) override;
+  std::optional<PlannedMask> planned_mask(const ModuleInfo& module) const override;
 
  protected:
   bool is_strict() const { return is_strict_; }

@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "session/divergence_survey.h"
+#include "session/mask_watch.h"
 #include "session/module_rows.h"
 #include "session/snapshot.h"
 #include "session/stream_runner.h"
@@ -382,7 +383,9 @@ class Walk {
       work.statistics = gatherer.of(*work.module);
       before.emplace_back(work);
     }
-    TRY_ASSIGN(const std::vector<LayerReport> reports, run_.lifecycle.apply(k, unit, context_));
+    const MaskWatch masks(run_.lifecycle, k, unit);
+    TRY_ASSIGN(std::vector<LayerReport> reports, run_.lifecycle.apply(k, unit, context_));
+    TRY(masks.compare(unit, context_.pool, reports));
     const bool changes = modifiers()[k]->changes_weights(run_.state);
     for (std::size_t i = 0; i < unit.modules.size(); ++i) {
       ModuleWork& work = unit.modules[i];
@@ -441,7 +444,7 @@ class Walk {
   Status copy_rest() {
     if (run_.writer == nullptr) return {};
     for (const CarriedTensor& tensor : run_.plan.carried) {
-      if (written_.contains(tensor.name)) continue;
+      if (written_.contains(tensor.names().front())) continue;
       TRY(copy_carried(run_.checkpoint, tensor, *run_.writer, context_.pool));
     }
     return {};

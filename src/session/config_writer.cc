@@ -69,6 +69,32 @@ std::vector<std::string> ignored_modules(const ModelDescription& model, const Sc
   return ignored;
 }
 
+namespace {
+
+// What sparse tensors stand for whole models: targets are the modules, as on disk.
+void describe_sparsity(const OutputPlan& plan, QuantizationConfig& config) {
+  std::int64_t weights = 0, values = 0;
+  bool is_two_four = true;
+  const auto add = [&](const ModuleInfo& module, const SparseLayout& layout) {
+    config.sparsity_format = std::string(to_string(layout.format));
+    config.sparsity_targets.push_back(module.disk_name);
+    weights += module.rows * module.cols;
+    values += layout.stored_values.value_or(module.rows * module.cols / 2);
+    is_two_four &= layout.format != SparseFormat::kBitmask;
+  };
+  for (const PlannedModule& quantized : plan.quantized) {
+    if (quantized.sparse) add(*quantized.module, *quantized.sparse);
+  }
+  for (const CarriedTensor& carried : plan.carried) {
+    if (carried.sparse) add(*carried.module, *carried.sparse);
+  }
+  if (weights == 0) return;
+  config.global_sparsity = 1 - static_cast<double>(values) / static_cast<double>(weights);
+  if (is_two_four) config.sparsity_structure = "2:4";
+}
+
+}  // namespace
+
 QuantizationConfig output_quantization(const ModelDescription& model, const SchemeMap& schemes,
                                        const OutputPlan& plan, bool save_compressed) {
   QuantizationConfig config;
@@ -80,6 +106,7 @@ QuantizationConfig output_quantization(const ModelDescription& model, const Sche
   config.status = save_compressed ? "compressed" : "frozen";
   config.ignore = ignored_modules(model, schemes);
   config.kv_cache_scheme = schemes.kv_cache_scheme;
+  describe_sparsity(plan, config);
   return config;
 }
 
@@ -93,7 +120,7 @@ std::string output_config_text(const Json& source, const QuantizationConfig& qua
       config["text_config"]["tie_word_embeddings"] = false;
     }
   }
-  return config_text(config, quantization.has_quantization() ? &quantization : nullptr);
+  return config_text(config, quantization.is_empty() ? nullptr : &quantization);
 }
 
 }  // namespace nibble

@@ -258,7 +258,15 @@ Status Job::plan_files(Context& context) {
   OutputRules rules{.save_compressed = options_.save_compressed,
                     .tie_word_embeddings = options_.tie_word_embeddings,
                     .storage = storage_,
+                    .sparse = {},
                     .max_shard_bytes = 0};
+  TRY_ASSIGN(const std::optional<SparseFormat> sparse, parse_sparsity_format(options_.sparsity_format));
+  if (sparse && !options_.save_compressed)
+    return usage_error("sparsity_format and save_compressed: false exclude each other",
+                       "leave one of them out");
+  if (sparse) {
+    TRY_ASSIGN(rules.sparse, plan_sparse_layouts(*sparse, *lifecycle_, state_, *checkpoint_, context.pool));
+  }
   TRY_ASSIGN(rules.max_shard_bytes, parse_byte_size(options_.max_shard_size));
   TRY_ASSIGN(output_, plan_output(*checkpoint_, model_, state_.schemes, rules));
   if (output_.quantized.empty() && output_.activations.empty() && !is_walk_) {
@@ -281,8 +289,8 @@ Status Job::plan_files(Context& context) {
   report_.unquantized = ignored_modules(model_, state_.schemes);
   for (const PlannedModule& quantized : output_.quantized) report_.modules.push_back(make_row(quantized));
   for (const CarriedTensor& tensor : output_.carried) {
-    const std::size_t index = output_.files.index_of(tensor.name);
-    report_.carried_bytes += output_.files.slots()[index].bytes;
+    for (const std::string& name : tensor.names())
+      report_.carried_bytes += output_.files.slots()[output_.files.index_of(name)].bytes;
   }
   TRY_ASSIGN(report_.recipe, recipe_text());
   TRY(read_statistics(context));

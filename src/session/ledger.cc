@@ -35,6 +35,8 @@ Json to_json(const LayerReport& report) {
                {"notes", report.notes}};
   if (report.rtn_relative_error) json["rtn_relative_error"] = number(*report.rtn_relative_error);
   if (report.loss) json["loss"] = number(*report.loss);
+  if (report.zeros) json["zeros"] = *report.zeros;
+  if (report.zeros_lost) json["zeros_lost"] = *report.zeros_lost;
   return json;
 }
 
@@ -49,6 +51,8 @@ LayerReport report_of(const Json& json) {
   report.notes = json.at("notes").get<std::vector<std::string>>();
   if (json.contains("rtn_relative_error")) report.rtn_relative_error = number_of(json["rtn_relative_error"]);
   if (json.contains("loss")) report.loss = number_of(json["loss"]);
+  if (json.contains("zeros")) report.zeros = json["zeros"].get<std::int64_t>();
+  if (json.contains("zeros_lost")) report.zeros_lost = json["zeros_lost"].get<std::int64_t>();
   return report;
 }
 

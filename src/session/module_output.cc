@@ -44,6 +44,14 @@ Result<Tensor> wide_tensor(ThreadPool& pool, const Tensor& tensor, DType dtype, 
   return out;
 }
 
+Status write_sparse(const CarriedTensor& carried, const Tensor& value, ShardedWriter& writer) {
+  TRY_ASSIGN(const auto parts,
+             sparse_compress(value, *carried.sparse).at(fmt::format("module {}", carried.module->name)));
+  for (const StoredTensor& stored : carried.stored)
+    TRY(writer.write(carried.module->disk_name + "." + stored.suffix, parts.at(stored.suffix)));
+  return {};
+}
+
 }  // namespace
 
 ModuleOutput::ModuleOutput(const Checkpoint& checkpoint, const OutputPlan& plan, const ModelState& state)
@@ -89,7 +97,8 @@ Status ModuleOutput::write_carried(const CarriedTensor& carried, const Tensor& v
   const Tensor laid_out = transposed ? transposed_tensor(value) : value;
   TRY_ASSIGN(const Tensor tensor, wide_tensor(pool, laid_out, carried.dtype, carried.name));
   const TensorInfo* source = checkpoint_.find(carried.source);
-  return writer.write(carried.name, source != nullptr ? tensor.reshaped(source->shape) : tensor);
+  const Tensor shaped = source != nullptr ? tensor.reshaped(source->shape) : tensor;
+  return carried.sparse ? write_sparse(carried, shaped, writer) : writer.write(carried.name, shaped);
 }
 
 Status ModuleOutput::write(const ModuleWork& work, ShardedWriter& writer, ThreadPool& pool) const {
@@ -100,8 +109,14 @@ Status ModuleOutput::write(const ModuleWork& work, ShardedWriter& writer, Thread
     if (!work.compressed) {
       return failed("no modifier quantized it").add_context(fmt::format("module {}", work.module->name));
     }
+    std::map<std::string, Tensor> tensors = work.compressed->tensors();
+    if (entry.quantized->sparse) {
+      auto parts = sparse_compress(tensors.at("weight"), *entry.quantized->sparse);
+      if (!parts.ok()) return std::move(parts).at(fmt::format("module {}", work.module->name)).error();
+      tensors.merge(*parts);
+    }
     for (const StoredTensor& stored : entry.quantized->stored)
-      TRY(writer.write(entry.quantized->tensor_name(stored.suffix), work.compressed->tensor(stored.suffix)));
+      TRY(writer.write(entry.quantized->tensor_name(stored.suffix), tensors.at(stored.suffix)));
   } else if (entry.weight != nullptr) {
     TRY(write_carried(*entry.weight, work.weight, work.module->transposed, writer, pool));
   }
@@ -129,7 +144,7 @@ std::vector<std::string> ModuleOutput::tensor_names(const ModuleInfo& module) co
     for (const StoredTensor& stored : entry.quantized->stored)
       names.push_back(entry.quantized->tensor_name(stored.suffix));
   } else if (entry.weight != nullptr) {
-    names.push_back(entry.weight->name);
+    names = entry.weight->names();
   }
   if (entry.bias != nullptr) names.push_back(entry.bias->name);
   if (entry.activations != nullptr) {
@@ -152,6 +167,7 @@ Status copy_carried(const Checkpoint& checkpoint, const CarriedTensor& tensor, S
                     ThreadPool& pool) {
   TRY_ASSIGN(const Tensor stored, checkpoint.load(tensor.source));
   TRY_ASSIGN(const Tensor value, cast_tensor(pool, stored, tensor.dtype, tensor.source));
+  if (tensor.sparse) return write_sparse(tensor, value, writer);
   const std::span<const std::byte> bytes = value.bytes();
   for (std::size_t at = 0; at < bytes.size(); at += kCopyPart) {
     TRY(writer.write_part(tensor.name, at, bytes.subspan(at, std::min(kCopyPart, bytes.size() - at))));

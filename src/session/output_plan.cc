@@ -102,8 +102,45 @@ class Planner {
     if (!info) return;
     used_.insert(source);
     const DType dtype = rules_.storage.carried(info->dtype);
-    plan_.carried.push_back({source, name, dtype, module, is_bias});
-    tensors_.push_back({name, dtype, info->shape});
+    CarriedTensor carried{source, name, dtype, module, is_bias};
+    if (const SparseLayout* layout = is_bias ? nullptr : sparse_layout(module)) {
+      carried.sparse = *layout;
+      carried.stored = sparse_stored(*layout, info->shape[0], info->shape[1], dtype);
+      for (const StoredTensor& stored : carried.stored)
+        tensors_.push_back({module->disk_name + "." + stored.suffix, stored.dtype, stored.shape});
+    } else {
+      tensors_.push_back({name, dtype, info->shape});
+    }
+    plan_.carried.push_back(std::move(carried));
+  }
+
+  // Null for a module that is not pruned, or is not stored in its own tensor.
+  const SparseLayout* sparse_layout(const ModuleInfo* module) const {
+    if (module == nullptr || module->weight.empty()) return nullptr;
+    const auto found = rules_.sparse.find(module->name);
+    return found == rules_.sparse.end() ? nullptr : &found->second;
+  }
+
+  // The sparse form takes the place of plain codes; packed ones stay as they are in a bitmask format.
+  Status make_sparse(PlannedModule& quantized, const SparseLayout& layout) {
+    const auto codes = std::find_if(quantized.stored.begin(), quantized.stored.end(),
+                                    [](const StoredTensor& stored) { return stored.suffix == "weight"; });
+    const bool is_symmetric = quantized.scheme->weights->symmetric;
+    if (codes == quantized.stored.end() || dtype_bytes(codes->dtype) != 1 || !is_symmetric) {
+      if (layout.format != SparseFormat::kQuads) return {};
+      return usage_error(
+          "nibble-24 holds symmetric integer or FP8 weights; a zero has no code of its own otherwise",
+          "make the scheme symmetric, or use sparsity_format dense");
+    }
+    quantized.sparse = layout;
+    const bool halves = layout.format == SparseFormat::kQuads && codes->dtype == DType::kI8 &&
+                        quantized.scheme->weights->num_bits <= 4;
+    quantized.sparse->code_bits = halves ? 4 : 0;
+    std::vector<StoredTensor> parts =
+        sparse_stored(*quantized.sparse, codes->shape[0], codes->shape[1], codes->dtype);
+    quantized.stored.erase(codes);
+    quantized.stored.insert(quantized.stored.begin(), parts.begin(), parts.end());
+    return {};
   }
 
   Status add_activations(const ModuleInfo& module, const QuantizationScheme* scheme) {
@@ -157,9 +194,14 @@ class Planner {
     if (rules_.save_compressed) {
       TRY_ASSIGN(quantized.format, resolve_format(scheme));
     }
+    const SparseLayout* layout = sparse_layout(&module);
+    const bool wants_codes = layout != nullptr && layout->format == SparseFormat::kQuads;
+    if (wants_codes && quantized.format == CompressionFormat::kPackQuantized)
+      quantized.format = CompressionFormat::kIntQuantized;
     TRY_ASSIGN(quantized.stored,
                stored_tensors(*scheme.weights, quantized.format, module.rows, module.cols, quantized.dtype));
     used_.insert(source);
+    if (layout != nullptr) TRY(make_sparse(quantized, *layout));
     for (const StoredTensor& stored : quantized.stored) {
       tensors_.push_back({quantized.tensor_name(stored.suffix), stored.dtype, stored.shape});
     }
@@ -182,6 +224,13 @@ std::uint64_t PlannedModule::bytes() const {
   std::uint64_t total = 0;
   for (const StoredTensor& tensor : stored) total += tensor.bytes();
   return total;
+}
+
+std::vector<std::string> CarriedTensor::names() const {
+  if (stored.empty()) return {name};
+  std::vector<std::string> names;
+  for (const StoredTensor& tensor : stored) names.push_back(module->disk_name + "." + tensor.suffix);
+  return names;
 }
 
 Result<OutputPlan> plan_output(const Checkpoint& checkpoint, const ModelDescription& model,

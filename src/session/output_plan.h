@@ -12,6 +12,7 @@
 #include "codec/compressed_weight.h"
 #include "model/modules.h"
 #include "modify/scheme_map.h"
+#include "session/sparse_plan.h"
 #include "session/storage.h"
 
 namespace nibble {
@@ -24,6 +25,7 @@ struct PlannedModule {
   DType dtype = DType::kF32;  // of the weight that is quantized, and of its scales
   std::string source;         // tensor that holds the weight; for an untied head that of the embedding
   std::vector<StoredTensor> stored;
+  std::optional<SparseLayout> sparse{};  // of the tensor "weight", which `stored` then has in that form
 
   std::string tensor_name(const std::string& suffix) const { return module->disk_name + "." + suffix; }
   std::int64_t weights() const { return module->rows * module->cols; }
@@ -37,6 +39,11 @@ struct CarriedTensor {
   DType dtype = DType::kF32;
   const ModuleInfo* module = nullptr;  // null for a tensor that no module uses
   bool is_bias = false;
+  std::optional<SparseLayout> sparse{};  // a pruned weight
+  std::vector<StoredTensor> stored{};    // of its sparse form; empty: the tensor `name`
+
+  // The names that are written.
+  std::vector<std::string> names() const;
 };
 
 // What calibration leaves beside the weights of a module: scales of static inputs and outputs, of keys and
@@ -64,6 +71,7 @@ struct OutputRules {
   bool save_compressed = true;
   bool tie_word_embeddings = true;
   StorageRule storage;
+  SparseLayouts sparse{};  // of pruned modules
   std::uint64_t max_shard_bytes = 5'000'000'000;
 };
 

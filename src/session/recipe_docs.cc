@@ -34,6 +34,29 @@ module, exact names win over patterns and patterns over classes; among equals th
 matches no module is refused with the nearest names; a pattern in `ignore` is only warned of (lists for several models name
 what one of them lacks), before the run, at its end and in report.json.
 
+## Pruning, then quantizing
+
+In one stage GPTQ rounds what SparseGPT has left and keeps every zero; `report.json` counts them (`zeros`, `zeros_lost`).
+
+```yaml
+sparse_stage:
+  sparse_modifiers:
+    SparseGPTModifier:
+      sparsity: 0.5
+      mask_structure: '2:4'        # two of every four inputs are zero
+      targets: [Linear]
+      ignore: [lm_head]
+    GPTQModifier:
+      ignore: [lm_head]
+      config_groups:
+        group_0:
+          targets: [Linear]
+          weights: {num_bits: 4, type: int, symmetric: true, strategy: group, group_size: 64}
+```
+
+`nibble oneshot MODEL --recipe FILE --dataset TEXTS --sparsity-format nibble-24 -o OUT` stores each weight in about three
+bits (docs/formats.md); without `--sparsity-format` the output is the usual W4A16 checkpoint, zeros included.
+
 ## What is read beyond the reference
 
 Under `--reference` these are refused, as llm-compressor 0.14 refuses them:

@@ -35,6 +35,9 @@ Json row_json(const ModuleRow& row) {
     for (const std::string& note : change.notes) json["notes"].push_back(note);
     if (change.rtn_relative_error) json["rtn_relative_error"] = finite_or_null(*change.rtn_relative_error);
     if (change.loss) json["loss"] = finite_or_null(*change.loss);
+    if (change.zeros) json["zeros"] = *change.zeros;
+    if (change.zeros_lost)
+      json["zeros_lost"] = json.value("zeros_lost", std::int64_t{0}) + *change.zeros_lost;
   }
   json["seconds"] = seconds;
   return json;

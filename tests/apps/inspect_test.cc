@@ -5,6 +5,8 @@
 
 #include "apps/run_program.h"
 #include "base/json.h"
+#include "checkpoint/sharded_writer.h"
+#include "checkpoint/write_plan.h"
 #include "model_tree.h"
 
 namespace nibble::app_test {
@@ -82,6 +84,68 @@ TEST(InspectVerb, TensorShowsItsCorner) {
   const Outcome typo = run_nibble({"inspect", model("llama"), "--tensor", "model.embed_token.weight"});
   EXPECT_EQ(typo.code, 2);
   EXPECT_THAT(typo.err, HasSubstr("model.embed_tokens.weight"));
+}
+
+// A lone file of two matrices: 2:4 but for one group, and dense.
+std::string write_sparse_file(const Scratch& scratch) {
+  Tensor sparse(DType::kF32, {16, 32});
+  Tensor dense(DType::kF32, {4, 8});
+  for (std::size_t i = 0; i < 512; ++i) sparse.as_mutable<float>()[i] = i % 4 < 2 || i == 256 ? 1.0F : 0.0F;
+  sparse.as_mutable<float>()[258] = 5.0F;  // row 8, columns 0 to 3 keep three
+  for (float& value : dense.as_mutable<float>()) value = -1;
+  const std::string path = scratch / "lone.safetensors";
+  const auto plan = WritePlan::make_single_file(
+      {{"layers.0.up.weight", DType::kF32, {16, 32}}, {"layers.1.up.weight", DType::kF32, {4, 8}}},
+      "lone.safetensors", {});
+  EXPECT_TRUE(plan.ok());
+  auto writer = ShardedWriter::create(*plan, std::filesystem::path(path).parent_path());
+  EXPECT_TRUE((*writer)->write("layers.0.up.weight", sparse).ok());
+  EXPECT_TRUE((*writer)->write("layers.1.up.weight", dense).ok());
+  EXPECT_TRUE((*writer)->finish().ok());
+  return path;
+}
+
+TEST(InspectVerb, SparsityFindsTheGroupThatBreaksThePattern) {
+  const Scratch scratch;
+  const std::string path = write_sparse_file(scratch);
+  const Json report = json_of({"inspect", path, "--sparsity", "--json"});
+  const Json& layer = report["layers.0.up"];
+  EXPECT_EQ(layer["num_params"], 512);
+  EXPECT_EQ(layer["num_zeros"], 255);
+  EXPECT_EQ(layer["structure"], "unstructured");
+  EXPECT_EQ(layer["is_2_4"], false);
+  EXPECT_EQ(layer["zeros_of_four"], Json({0, 1, 127, 0, 0}));
+  EXPECT_EQ(layer["quads"]["1100"], 127);
+  EXPECT_EQ(layer["patterns"]["2:4"]["met"], 127);
+  EXPECT_EQ(layer["patterns"]["2:4"]["broken_at"], Json({{"row", 8}, {"column", 0}, {"zeros", 1}}));
+  EXPECT_EQ(layer["patterns"]["1:4"]["met"], 128);
+  EXPECT_EQ(report["layers.1.up"]["structure"], "dense");
+  EXPECT_EQ(report["_total"]["num_zeros"], 255);
+  EXPECT_EQ(report["_blocks"][1]["num_params"], 32);
+  EXPECT_THAT(run_nibble({"inspect", path, "--sparsity"}).out,
+              HasSubstr("127 of 128 groups are 2:4; the first that is not: row 8, columns 0 to 3 (1 zeros)"));
+  EXPECT_THAT(run_nibble({"inspect", path, "--sparsity", "--tensors"}).out, HasSubstr("layers.1.up"));
+}
+
+TEST(VerifyVerb, HoldsAModelToItsSparsity) {
+  const Scratch scratch;
+  const std::string path = write_sparse_file(scratch);
+  const auto code = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"verify", path});
+    return run_nibble(flags).code;
+  };
+  EXPECT_EQ(code({"--targets", "layers.0.up", "--sparsity", "0.5"}), 0);
+  EXPECT_EQ(code({"--targets", "layers.0.up", "--sparsity", "0.5", "--tolerance", "0.001"}), 65);
+  EXPECT_EQ(code({"--targets", "layers.0.up", "--mask-structure", "1:4"}), 0);
+  const Outcome broken = run_nibble({"verify", path, "--targets", "re:.*0.up", "--mask-structure", "2:4"});
+  EXPECT_EQ(broken.code, 65);
+  EXPECT_THAT(broken.out, HasSubstr("layer layers.0.up, row 8, column 0: it is not 2:4"));
+  EXPECT_EQ(code({"--sparsity", "0.48"}), 65);  // both layers together: 255 of 544
+  const Outcome typo = run_nibble({"verify", path, "--targets", "layers.0.upp", "--sparsity", "0.5"});
+  EXPECT_EQ(typo.code, 2);
+  EXPECT_THAT(typo.err, HasSubstr("layers.0.up"));
+  EXPECT_EQ(code({"--mask-structure", "5:4"}), 2);
+  EXPECT_EQ(code({"--targets", "layers.0.up"}), 2);
 }
 
 struct BadModel {

@@ -125,6 +125,25 @@ TEST(JsonDocs, NameEveryKeyOfStatistics) {
   EXPECT_EQ(run_nibble({"statistics", "mrege", file, file}).code, 2);
 }
 
+TEST(JsonDocs, NameEveryKeyOfTheSparsityReport) {
+  const std::string opt = source_path("tests/golden/models/opt");  // has biases and embeddings
+  const Json document = *parse_json(run_nibble({"inspect", opt, "--sparsity", "--json"}).out);
+  std::set<std::string> keys;
+  for (const auto& [key, value] : document.items()) {
+    if (key.starts_with("_")) keys.insert(key);
+    Json row = value;  // patterns are named by themselves
+    for (const char* free : {"quads", "patterns"}) {
+      if (!row.is_object() || !row.contains(free)) continue;
+      keys.insert(free);
+      for (const auto& [pattern, counts] : row[free].items()) collect_keys(counts, keys);
+      row.erase(free);
+    }
+    collect_keys(row, keys);
+  }
+  for (const std::string& key : keys)
+    EXPECT_NE(section("inspect").find("`" + key + "`"), std::string::npos) << key;
+}
+
 TEST(JsonDocs, HaveASectionForEveryVerb) {
   for (const app::VerbEntry& entry : app::verbs()) EXPECT_NE(section(entry.name), "") << entry.name;
 }

@@ -169,12 +169,12 @@ TEST(QuantizationConfigTest, MistakesAreNamedWithTheirPlace) {
               HasSubstr("\"strategy\" is \"rows\""));
 }
 
-TEST(DecompressedTest, RemovedSparsityFormatsAreRefused) {
+TEST(DecompressedTest, UnknownSparsityFormatsAreRefused) {
   EXPECT_THAT(
       refusal(
-          R"({"quantization_config": {"config_groups": {}, "sparsity_config": {"format": "sparse-24-bitmask"}}})",
+          R"({"quantization_config": {"config_groups": {}, "sparsity_config": {"format": "sparse-strange"}}})",
           {{"a.weight", Tensor(DType::kF32, {1, 1})}}),
-      HasSubstr("sparse-24-bitmask"));
+      HasSubstr("sparse-strange"));
 }
 
 TEST(DecompressedTest, RotationsOfActivationsAreFoldedIntoTheWeights) {

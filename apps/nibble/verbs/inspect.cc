@@ -12,11 +12,12 @@
 #include "checkpoint/gguf.h"
 #include "checkpoint/quantized_checkpoint.h"
 #include "format.h"
-#include "model/modules.h"
+#include "model/module_lookup.h"
 #include "model_access.h"
 #include "model_tree.h"
 #include "program.h"
 #include "scheme_text.h"
+#include "sparsity_table.h"
 #include "tensor_table.h"
 #include "verbs/verbs.h"
 
@@ -42,6 +43,8 @@ class Inspect final : public Verb {
     flags.positional("MODEL", model_, "folder, .safetensors or .gguf file, or org/name in the local cache");
     flags.toggle("--tree", tree_, "the modules as a tree; equal layers are folded");
     flags.value("--find", "PATTERN", find_, "modules whose name matches (Python re.match); marks the first");
+    flags.toggle("--prunable", prunable_, "modules that can be pruned: the linears");
+    flags.toggle("--quantizable", quantizable_, "modules that can be quantized: linears and embeddings");
     flags.value("--tensor", "NAME", tensor_, "values of one tensor");
     flags.value("--rows", "N", rows_, "with --tensor: rows to show", 1);
     flags.value("--cols", "N", cols_, "with --tensor: columns to show", 1);
@@ -53,7 +56,8 @@ class Inspect final : public Verb {
     flags.toggle("--statistics", table_.statistics, "ranges and zeros, which needs every value to be read",
                  true);
     flags.toggle("--histograms", table_.histograms, "how the values of each tensor are spread");
-    flags.toggle("--sparsity", sparsity_, "zeros of every prunable layer, and of all");
+    flags.toggle("--sparsity", sparsity_, "zeros and N:M structure of blocks, layers and the whole model");
+    flags.toggle("--tensors", each_tensor_, "with --sparsity: a row for every tensor, not only every block");
     flags.toggle("--metadata", metadata_, "of a GGUF file: its keys and values");
   }
 
@@ -61,6 +65,7 @@ class Inspect final : public Verb {
     TRY_ASSIGN(checkpoint_, open_checkpoint(program, model_));
     if (!tensor_.empty()) return show_tensor(program);
     if (!find_.empty()) return show_found(program);
+    if (prunable_ || quantizable_) return show_kind(program);
     if (sparsity_) return show_sparsity(program);
     if (tree_) return show_tree(program);
     if (!size_model_.empty()) return show_size(program);
@@ -113,22 +118,39 @@ class Inspect final : public Verb {
     TRY_ASSIGN(const ModelDescription model, describe_model(*checkpoint_));
     TRY_ASSIGN(const Regex regex,
                Regex::compile(find_.starts_with("re:") ? std::string_view(find_).substr(3) : find_));
-    Json found = Json::array();
-    Table table({"", "module", "class", "rows", "cols"});
+    std::vector<const ModuleInfo*> found;
     for (const ModuleInfo& module : model.modules) {
       TRY_ASSIGN(const bool is_found, regex.matches_prefix(module.name));
-      if (!is_found) continue;
-      table.row({found.empty() ? "first" : "", module.name.empty() ? "(the model)" : module.name,
-                 module.class_name, module.rows > 0 ? fmt::to_string(module.rows) : "",
-                 module.rows > 0 ? fmt::to_string(module.cols) : ""});
-      found.push_back({{"name", module.name},
-                       {"class", module.class_name},
-                       {"rows", module.rows},
-                       {"cols", module.cols},
+      if (is_found) found.push_back(&module);
+    }
+    if (found.empty()) {
+      const std::string nearest = nearest_module(find_, model);
+      program.context().events.note("no module matches " + find_ + (nearest.empty() ? "" : "; " + nearest));
+    }
+    return print_modules(program, found, find_);
+  }
+
+  Status show_kind(Program& program) {
+    TRY_ASSIGN(const ModelDescription model, describe_model(*checkpoint_));
+    return print_modules(program, prunable_ ? prunable_layers(model) : quantizable_modules(model),
+                         prunable_ ? "prunable" : "quantizable");
+  }
+
+  static Status print_modules(Program& program, const std::vector<const ModuleInfo*>& modules,
+                              const std::string& pattern) {
+    Json found = Json::array();
+    Table table({"", "module", "class", "rows", "cols"});
+    for (const ModuleInfo* module : modules) {
+      table.row({found.empty() ? "first" : "", module->name.empty() ? "(the model)" : module->name,
+                 module->class_name, module->rows > 0 ? fmt::to_string(module->rows) : "",
+                 module->rows > 0 ? fmt::to_string(module->cols) : ""});
+      found.push_back({{"name", module->name},
+                       {"class", module->class_name},
+                       {"rows", module->rows},
+                       {"cols", module->cols},
                        {"first", found.empty()}});
     }
-    if (found.empty()) program.context().events.note("no module matches " + find_);
-    return program.print({{"pattern", find_}, {"modules", std::move(found)}},
+    return program.print({{"pattern", pattern}, {"modules", std::move(found)}},
                          table.empty() ? std::string() : table.text());
   }
 
@@ -158,7 +180,7 @@ class Inspect final : public Verb {
   // Of the weights that packed tensors stand for.
   Status show_sparsity(Program& program) {
     TRY_ASSIGN(checkpoint_, decompressed(std::move(checkpoint_), program.context().pool));
-    return print_sparsity(program, *checkpoint_);
+    return print_sparsity(program, *checkpoint_, each_tensor_);
   }
 
   Status show_metadata(Program& program) {
@@ -183,7 +205,10 @@ class Inspect final : public Verb {
 
   std::string model_;
   bool tree_ = false;
+  bool prunable_ = false;
+  bool quantizable_ = false;
   bool sparsity_ = false;
+  bool each_tensor_ = false;
   TensorTableOptions table_;
   bool metadata_ = false;
   std::string find_;

@@ -32,6 +32,9 @@ void add_output_flags(Flags& flags, Options& o) {
               "where the model goes; without it only the report is made");
   flags.toggle("--dry-run", o.dry_run, "only show what would happen, how big, how long");
   flags.toggle("--save-compressed", o.save_compressed, "packed codes; off: float weights", true);
+  flags.choice("--sparsity-format", o.sparsity_format,
+               {"dense", "sparse-bitmask", "sparse-24-bitmask", "nibble-24"},
+               "how pruned weights are stored; only dense loads everywhere");
   flags.value("--max-shard-size", "SIZE", o.max_shard_size, "size at which a new file begins");
   flags.toggle("--overwrite", o.overwrite, "replace an earlier output");
   flags.toggle("--resume", o.resume, "go on where a stopped run left off");

@@ -10,7 +10,9 @@
 #include "base/byte_size.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "checkpoint/quantized_checkpoint.h"
 #include "format.h"
+#include "model/sparsity_check.h"
 #include "model/structure.h"
 #include "model_access.h"
 #include "program.h"
@@ -127,6 +129,14 @@ class VerifyVerb final : public Verb {
     flags.toggle("--structure", structure_, "hold names and shapes to config.json", true);
     flags.value("--sha256", "FILE", expected_,
                 "hashes that must hold: sha256sum's lines, or what verify --json printed");
+    flags.group("Zeros that must be there");
+    flags.value("--sparsity", "SHARE", expected_zeros_.sparsity, "share of zeros of the targets together", 0,
+                1);
+    flags.value("--tolerance", "SHARE", expected_zeros_.tolerance, "with --sparsity: how far off it may be",
+                0, 1);
+    flags.value("--mask-structure", "N:M", mask_structure_, "every target has N zeros in each M columns");
+    flags.values("--targets", "LAYER", expected_zeros_.targets,
+                 "names, re: expressions or Linear (default: all linears inside blocks)");
   }
 
   Status run(Program& program) override {
@@ -134,9 +144,21 @@ class VerifyVerb final : public Verb {
       TRY_ASSIGN(options_.expected_sha256, read_hashes(expected_));
       options_.hashes = true;
     }
-    TRY_ASSIGN(const std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(program, model_));
+    if (!mask_structure_.empty()) {
+      TRY_ASSIGN(expected_zeros_.structure, parse_mask_pattern(mask_structure_));
+    }
+    if (expected_zeros_.is_empty() && !expected_zeros_.targets.empty())
+      return usage_error("--targets says which layers to check, but not for what",
+                         "give --sparsity or --mask-structure");
+    TRY_ASSIGN(std::unique_ptr<Checkpoint> checkpoint, open_checkpoint(program, model_));
     TRY_ASSIGN(VerifyReport report, verify_checkpoint(program.context(), *checkpoint, options_));
     if (structure_) add_structure(*checkpoint, report);
+    if (report.ok() && !expected_zeros_.is_empty()) {
+      TRY_ASSIGN(checkpoint, decompressed(std::move(checkpoint), program.context().pool));
+      TRY_ASSIGN(std::vector<VerifyFinding> findings,
+                 check_sparsity(*checkpoint, expected_zeros_, program.context()));
+      report.findings.insert(report.findings.end(), findings.begin(), findings.end());
+    }
     TRY(program.print(document_of(model_, report), text_of(report)));
     if (report.ok()) return {};
     std::size_t errors = 0;
@@ -147,6 +169,8 @@ class VerifyVerb final : public Verb {
  private:
   std::string model_;
   std::string expected_;
+  std::string mask_structure_;
+  SparsityExpectation expected_zeros_;
   bool structure_ = true;
   VerifyOptions options_;
 };
@@ -158,7 +182,8 @@ VerbEntry verify_verb() {
           .usage = "MODEL [flags]",
           .summary = "read a model again: names, shapes, hashes, finite values, quantized modules",
           .detail = "Exit code 65 when something is wrong.",
-          .examples = {"OUT", "OUT --sha256 SHA256SUMS", "OUT --no-values --json"},
+          .examples = {"OUT", "OUT --sha256 SHA256SUMS", "OUT --no-values --json",
+                       "OUT --sparsity 0.5 --mask-structure 2:4"},
           .make = []() -> std::unique_ptr<Verb> { return std::make_unique<VerifyVerb>(); }};
 }
 
