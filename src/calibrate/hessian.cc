@@ -167,9 +167,9 @@ void InputShiftAccumulator::merge(const InputShiftAccumulator& other) {
   tokens_ += other.tokens_;
 }
 
-Result<InputShift> InputShiftAccumulator::finish() const {
+Result<InputShift> InputShiftAccumulator::finish() {
   if (tokens_ == 0) return no_tokens();
-  InputShift result{.values = sum_, .mean = deviation_, .tokens = tokens_};
+  InputShift result{.values = std::move(sum_), .mean = std::move(deviation_), .tokens = tokens_};
   const double scale = 1.0 / static_cast<double>(tokens_);
   for (std::size_t c = 0; c < result.mean.size(); ++c) {
     result.mean[c] *= scale;

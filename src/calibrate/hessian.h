@@ -89,7 +89,8 @@ class InputShiftAccumulator {
            std::int64_t stride);
   void merge(const InputShiftAccumulator& other);
   std::int64_t tokens() const { return tokens_; }
-  Result<InputShift> finish() const;
+  // The means over tokens; takes the sums away.
+  Result<InputShift> finish();
 
  private:
   Matrix sum_;

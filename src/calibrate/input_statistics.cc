@@ -23,6 +23,7 @@ InputWishes& InputWishes::operator|=(const InputWishes& other) {
   columns |= other.columns;
   hessian |= other.hessian;
   shift |= other.shift;
+  compared_sequences = std::max(compared_sequences, other.compared_sequences);
   return *this;
 }
 
@@ -33,48 +34,44 @@ InputStatistics::InputStatistics(std::int64_t cols, InputWishes wishes, std::int
   square_sum_.resize(width);
   min_.resize(width, std::numeric_limits<float>::infinity());
   max_.resize(width, -std::numeric_limits<float>::infinity());
-  const int parts = wishes.shift ? kHalves : wishes.hessian ? 1 : 0;
-  for (int i = 0; i < parts; ++i) parts_.emplace_back(cols, wishes.shift);
+}
+
+int InputStatistics::part_of(std::int64_t sequence) const {
+  const bool is_compared = wishes_.shift && sequence < wishes_.compared_sequences;
+  return is_compared ? static_cast<int>(sequence % kHalves) : kNotCompared;
 }
 
 std::vector<InputStatistics::Run> InputStatistics::runs(const Chunk& chunk,
                                                         const ActivationRows& rows) const {
-  const bool halves = wishes_.shift;
-  if (rows.mask == nullptr && !halves) return {{0, rows.rows, 0}};
+  if (rows.mask == nullptr && !wishes_.shift) return {{0, rows.rows, kNotCompared}};
   const bool routed = rows.rows != chunk.rows();
   std::vector<Run> result;
   for (std::int64_t r = 0; r < rows.rows; ++r) {
     if (rows.mask != nullptr && rows.mask[r] == 0) continue;
-    const std::int64_t sequence = chunk.first_sequence + (routed ? 0 : r / chunk.batch.length);
-    const int half = halves ? static_cast<int>(sequence % kHalves) : 0;
-    if (!result.empty() && result.back().half == half && result.back().first + result.back().count == r) {
+    const int part = part_of(chunk.first_sequence + (routed ? 0 : r / chunk.batch.length));
+    if (!result.empty() && result.back().part == part && result.back().first + result.back().count == r) {
       ++result.back().count;
     } else {
-      result.push_back({r, 1, half});
+      result.push_back({r, 1, part});
     }
   }
   return result;
 }
 
 void InputStatistics::add(ThreadPool& pool, const Chunk& chunk, const ActivationRows& rows) {
-  CHECK(!wishes_.shift || rows.original != nullptr, "a shift needs the original inputs");
   sequences_ += chunk.batch.sequences;
   for (const Run& run : runs(chunk, rows)) {
     const float* x = rows.x + run.first * cols_;
     tokens_ += run.count;
     if (wishes_.columns) add_columns(pool, x, run.count);
-    if (parts_.empty()) continue;
-    const float* original = wishes_.shift ? rows.original + run.first * cols_ : nullptr;
-    add_moments(pool, parts_[static_cast<std::size_t>(run.half)], x, original, run.count);
+    if (!wishes_.hessian && !wishes_.shift) continue;
+    CHECK(run.part == kNotCompared || rows.original != nullptr, "a shift needs the original inputs");
+    const float* original = run.part == kNotCompared ? nullptr : rows.original + run.first * cols_;
+    add_moments(pool, run.part, x, original, run.count);
   }
-  if (parts_.size() == 1) {
-    parts_[0].moments.add(pool, nullptr, 0, cols_, chunk.batch.sequences);
-    return;
-  }
-  for (std::int64_t s = 0; s < chunk.batch.sequences && !parts_.empty(); ++s) {
-    parts_[static_cast<std::size_t>((chunk.first_sequence + s) % kHalves)].moments.add(pool, nullptr, 0,
-                                                                                       cols_, 1);
-  }
+  if (!wishes_.hessian && !wishes_.shift) return;
+  for (std::int64_t s = 0; s < chunk.batch.sequences; ++s)
+    moments(part_of(chunk.first_sequence + s)).add(pool, nullptr, 0, cols_, 1);
 }
 
 void InputStatistics::add_columns(ThreadPool& pool, const float* x, std::int64_t rows) {
@@ -92,12 +89,19 @@ void InputStatistics::add_columns(ThreadPool& pool, const float* x, std::int64_t
   });
 }
 
-void InputStatistics::add_moments(ThreadPool& pool, Part& part, const float* x, const float* original,
+HessianAccumulator& InputStatistics::moments(int part) {
+  auto& sum = part == kNotCompared ? rest_sum_ : compared_sum_;
+  if (!sum) sum.emplace(cols_);
+  return *sum;
+}
+
+void InputStatistics::add_moments(ThreadPool& pool, int index, const float* x, const float* original,
                                   std::int64_t rows) {
+  Part& part = parts_[static_cast<std::size_t>(index)];
   while (rows > 0) {
     std::int64_t taken = std::min(rows, block_rows_ - part.waiting);
     if (taken == block_rows_) {
-      sum(pool, part, x, original, taken);
+      sum(pool, index, x, original, taken);
     } else {
       const auto bytes = static_cast<std::size_t>(taken * cols_) * sizeof(float);
       if (part.x.empty()) part.x = Matrix(block_rows_, cols_);
@@ -106,7 +110,7 @@ void InputStatistics::add_moments(ThreadPool& pool, Part& part, const float* x, 
       if (original != nullptr) std::memcpy(part.original.row(part.waiting).data(), original, bytes);
       part.waiting += taken;
       if (part.waiting == block_rows_) {
-        sum(pool, part, part.x.data(), part.original.data(), part.waiting);
+        sum(pool, index, part.x.data(), part.original.data(), part.waiting);
         part.waiting = 0;
       }
     }
@@ -116,10 +120,13 @@ void InputStatistics::add_moments(ThreadPool& pool, Part& part, const float* x, 
   }
 }
 
-void InputStatistics::sum(ThreadPool& pool, Part& part, const float* x, const float* original,
+void InputStatistics::sum(ThreadPool& pool, int part, const float* x, const float* original,
                           std::int64_t rows) {
-  part.moments.add(pool, x, rows, cols_, 0);
-  if (wishes_.shift) part.shift.add(pool, x, original, rows, cols_);
+  moments(part).add(pool, x, rows, cols_, 0);
+  if (part == kNotCompared) return;
+  auto& shift = shift_sums_[static_cast<std::size_t>(part)];
+  if (!shift) shift.emplace(cols_);
+  shift->add(pool, x, original, rows, cols_);
 }
 
 Status InputStatistics::finish(ThreadPool& pool) {
@@ -128,42 +135,36 @@ Status InputStatistics::finish(ThreadPool& pool) {
     max_.clear();
     return {};
   }
-  for (Part& part : parts_) {
-    if (part.waiting > 0) sum(pool, part, part.x.data(), part.original.data(), part.waiting);
-    part.waiting = 0;
-    part.x = Matrix();
-    part.original = Matrix();
+  for (int index = 0; index <= kHalves; ++index) {
+    Part& part = parts_[static_cast<std::size_t>(index)];
+    if (part.waiting > 0) sum(pool, index, part.x.data(), part.original.data(), part.waiting);
+    part = Part();
   }
-  TRY(finish_moments());
-  return wishes_.shift ? finish_shift() : Status();
+  TRY(finish_shift());
+  return finish_moments();
 }
 
-// The totals are the sums of the halves; a half without a sequence stays empty. Every accumulator goes as
-// soon as its result is there: at 11,000 columns each is half a gigabyte.
+// Every accumulator goes as soon as its result is there: at 11,000 columns each is half a gigabyte.
 Status InputStatistics::finish_moments() {
-  if (parts_.empty()) return {};
-  for (Part& part : parts_) {
-    if (!wishes_.shift || part.moments.tokens() == 0) continue;
-    TRY_ASSIGN(part.hessian, part.moments.finish());
+  if (compared_sum_ && compared_sum_->tokens() == 0) compared_sum_.reset();
+  if (compared_sum_ && rest_sum_) {
+    TRY_ASSIGN(compared_, compared_sum_->finish());
+    rest_sum_->merge(*compared_sum_);
+    compared_sum_.reset();
   }
-  if (parts_.size() == kHalves) {
-    parts_[0].moments.merge(parts_[1].moments);
-    parts_[1].moments = HessianAccumulator(0);
-  }
-  TRY_ASSIGN(hessian_, parts_[0].moments.finish());
-  parts_[0].moments = HessianAccumulator(0);
+  auto& all = compared_sum_ ? compared_sum_ : rest_sum_;
+  if (!all) return {};
+  TRY_ASSIGN(hessian_, all->finish());
+  all.reset();
   return {};
 }
 
 Status InputStatistics::finish_shift() {
-  for (Part& part : parts_) {
-    if (part.shift.tokens() == 0) continue;
-    TRY_ASSIGN(part.result, part.shift.finish());
+  for (std::size_t half = 0; half < kHalves; ++half) {
+    if (!shift_sums_[half]) continue;
+    TRY_ASSIGN(shifts_[half], shift_sums_[half]->finish());
+    shift_sums_[half].reset();
   }
-  parts_[0].shift.merge(parts_[1].shift);
-  parts_[1].shift = InputShiftAccumulator(0);
-  TRY_ASSIGN(shift_, parts_[0].shift.finish());
-  parts_[0].shift = InputShiftAccumulator(0);
   return {};
 }
 
@@ -175,14 +176,9 @@ std::vector<float> InputStatistics::square_mean() const {
   return means(square_sum_, tokens_);
 }
 
-const Hessian* InputStatistics::half_hessian(int half) const {
-  const auto at = static_cast<std::size_t>(half);
-  return at < parts_.size() && parts_[at].hessian ? &*parts_[at].hessian : nullptr;
-}
-
 const InputShift* InputStatistics::half_shift(int half) const {
-  const auto at = static_cast<std::size_t>(half);
-  return at < parts_.size() && parts_[at].result ? &*parts_[at].result : nullptr;
+  const auto& shift = shifts_[static_cast<std::size_t>(half)];
+  return shift ? &*shift : nullptr;
 }
 
 }  // namespace nibble

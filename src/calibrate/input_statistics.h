@@ -20,7 +20,9 @@ namespace nibble {
 struct InputWishes {
   bool columns = false;  // mean of |x| and of x^2, smallest and largest value
   bool hessian = false;
-  bool shift = false;  // with the original model's inputs; brings the hessians of both halves
+  // With the original model's inputs, on the first `compared_sequences`.
+  bool shift = false;
+  std::int64_t compared_sequences = 0;
 
   InputWishes& operator|=(const InputWishes& other);
   bool any() const { return columns || hessian || shift; }
@@ -29,7 +31,7 @@ struct InputWishes {
 // Rows that reach a linear. Where fewer rows than tokens arrive (routed experts) the chunk is one batch.
 struct ActivationRows {
   const float* x = nullptr;
-  const float* original = nullptr;  // the same rows in the original model; null without
+  const float* original = nullptr;  // the same rows in the original model; null behind those compared
   std::int64_t rows = 0;
   const std::uint8_t* mask = nullptr;
 };
@@ -54,29 +56,27 @@ class InputStatistics {
   const std::vector<float>& column_min() const { return min_; }
   const std::vector<float>& column_max() const { return max_; }
   const Hessian* hessian() const { return hessian_ ? &*hessian_ : nullptr; }
-  const InputShift* shift() const { return shift_ ? &*shift_ : nullptr; }
-  const Hessian* half_hessian(int half) const;
+  // Of the compared sequences; the same object as hessian() when these are all.
+  const Hessian* compared_hessian() const { return compared_ ? &*compared_ : hessian(); }
   const InputShift* half_shift(int half) const;
 
  private:
-  // Rows of one half that wait for a full block.
+  // Rows that wait for a full block: of either compared half, or of the sequences that are not compared.
+  static constexpr int kNotCompared = kHalves;
   struct Part {
-    HessianAccumulator moments;
-    InputShiftAccumulator shift;
     Matrix x, original;
     std::int64_t waiting = 0;
-    std::optional<Hessian> hessian;
-    std::optional<InputShift> result;
-    explicit Part(std::int64_t cols, bool with_shift) : moments(cols), shift(with_shift ? cols : 0) {}
   };
   struct Run {
     std::int64_t first = 0, count = 0;
-    int half = 0;
+    int part = 0;
   };
+  int part_of(std::int64_t sequence) const;
+  HessianAccumulator& moments(int part);
   std::vector<Run> runs(const Chunk& chunk, const ActivationRows& rows) const;
   void add_columns(ThreadPool& pool, const float* x, std::int64_t rows);
-  void add_moments(ThreadPool& pool, Part& part, const float* x, const float* original, std::int64_t rows);
-  void sum(ThreadPool& pool, Part& part, const float* x, const float* original, std::int64_t rows);
+  void add_moments(ThreadPool& pool, int part, const float* x, const float* original, std::int64_t rows);
+  void sum(ThreadPool& pool, int part, const float* x, const float* original, std::int64_t rows);
   Status finish_moments();
   Status finish_shift();
 
@@ -86,9 +86,11 @@ class InputStatistics {
   std::int64_t tokens_ = 0, sequences_ = 0;
   std::vector<double> abs_sum_, square_sum_;
   std::vector<float> min_, max_;
-  std::vector<Part> parts_;  // one, or both halves
-  std::optional<Hessian> hessian_;
-  std::optional<InputShift> shift_;
+  std::array<Part, kHalves + 1> parts_;
+  std::optional<HessianAccumulator> compared_sum_, rest_sum_;  // since their first token
+  std::array<std::optional<InputShiftAccumulator>, kHalves> shift_sums_;
+  std::optional<Hessian> hessian_, compared_;
+  std::array<std::optional<InputShift>, kHalves> shifts_;
 };
 
 }  // namespace nibble

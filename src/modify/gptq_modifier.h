@@ -18,6 +18,7 @@ class GptqModifier final : public Modifier {
 
   Status initialize(ModelState& state) override;
   unsigned needs(const ModelState& state, const ModuleInfo& module) const override;
+  std::int64_t compared_sequences() const override { return correction_.sequences; }
   Grain grain(const ModelState&) const override { return Grain::kStage; }
   Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
 

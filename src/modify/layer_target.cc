@@ -2,6 +2,7 @@
 #include "modify/layer_target.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "modify/solver/loss.h"
 #include "modify/target_shift.h"
@@ -10,24 +11,38 @@
 namespace nibble {
 namespace {
 
-bool is_zero(const Matrix& m) {
-  return std::ranges::all_of(m.values(), [](float v) { return v == 0; });
+bool is_zero(const InputShift* shift) {
+  return shift == nullptr || std::ranges::all_of(shift->values.values(), [](float v) { return v == 0; });
 }
 
-// The two moments of one part of the calibration tokens, about their means if `is_centred`.
-struct Moments {
-  std::optional<Hessian> own_hessian;
-  std::optional<InputShift> own_shift;
-  const Hessian* hessian = nullptr;
-  const InputShift* shift = nullptr;
-
-  Moments(const Hessian& h, const InputShift& s, bool is_centred) : hessian(&h), shift(&s) {
+// The moments of the sequences that are compared with the original model, about their means if asked.
+class Compared {
+ public:
+  Compared(const ModuleStatistics& seen, bool is_centred) : hessian_(seen.compared_hessian) {
+    for (const int half : {0, 1}) shifts_[half] = seen.half_shift[half];
     if (!is_centred) return;
-    hessian = &own_hessian.emplace(centred(h));
-    shift = &own_shift.emplace(centred(s, h.mean));
+    hessian_ = &own_hessian_.emplace(centred(*seen.compared_hessian));
+    for (const int half : {0, 1}) {
+      if (shifts_[half] == nullptr) continue;
+      shifts_[half] = &own_shifts_[half].emplace(centred(*shifts_[half], own_hessian_->mean));
+    }
   }
-  Moments(const Moments&) = delete;
-  Moments& operator=(const Moments&) = delete;
+  Compared(const Compared&) = delete;
+  Compared& operator=(const Compared&) = delete;
+
+  const Hessian& hessian() const { return *hessian_; }
+  const InputShift* shift(std::size_t half) const { return shifts_[half]; }
+  // Of the tokens, in the first half.
+  double share() const {
+    const auto count = [this](std::size_t h) { return shifts_[h] ? shifts_[h]->tokens : std::int64_t{0}; };
+    return static_cast<double>(count(0)) / static_cast<double>(count(0) + count(1));
+  }
+
+ private:
+  const Hessian* hessian_;
+  const InputShift* shifts_[2];
+  std::optional<Hessian> own_hessian_;
+  std::optional<InputShift> own_shifts_[2];
 };
 
 struct Shift {
@@ -35,39 +50,51 @@ struct Shift {
   double strength = 0;
 };
 
-bool has_halves(const ModuleStatistics& seen) {
-  return seen.half_hessian[0] && seen.half_hessian[1] && seen.half_shift[0] && seen.half_shift[1];
+// first * share + second * (1 - share)
+Matrix mixed(Matrix first, double share, const Matrix& second) {
+  const auto f = static_cast<float>(share);
+  for (std::int64_t i = 0; i < first.rows() * first.cols(); ++i)
+    first.data()[i] = f * first.data()[i] + (1 - f) * second.data()[i];
+  return first;
 }
 
-// The direction that the deviations of one half of the sequences give is judged on the other half, both ways.
-// All three directions are taken in the metric of all tokens, so they cost one factorisation.
-Result<Shift> judged_shift(ThreadPool& pool, const Matrix& weight, const ModuleStatistics& seen,
-                           const Moments& all, bool is_centred, double dampening_frac) {
-  if (!has_halves(seen)) return Shift{};
-  const Moments halves[2] = {{*seen.half_hessian[0], *seen.half_shift[0], is_centred},
-                             {*seen.half_hessian[1], *seen.half_shift[1], is_centred}};
-  std::vector<const InputShift*> shifts{halves[0].shift, halves[1].shift};
-  // Without centring the direction of all tokens is the mean of the two.
-  if (is_centred) shifts.push_back(all.shift);
+// The direction that the deviations of one half of the sequences give is judged on those of the other half,
+// both ways; the direction of all is the mean of the two. Both are taken in the metric of all compared
+// tokens: one factorisation, and one matrix instead of three.
+Result<Shift> judged_shift(ThreadPool& pool, const Matrix& weight, const Compared& compared,
+                           double dampening_frac) {
+  const InputShift* const shifts[2] = {compared.shift(0), compared.shift(1)};
+  if (shifts[0] == nullptr || shifts[1] == nullptr) return Shift{};
   TRY_ASSIGN(std::vector<Matrix> directions,
-             shift_directions(pool, weight, *all.hessian, shifts, dampening_frac));
+             shift_directions(pool, weight, compared.hessian(), shifts, dampening_frac));
   Shift shift;
   for (const std::size_t found : {std::size_t{0}, std::size_t{1}}) {
-    const Moments& there = halves[1 - found];
-    shift.strength += held_out_strength(pool, weight, directions[found], *there.hessian, *there.shift) / 2;
+    shift.strength +=
+        held_out_strength(pool, weight, directions[found], compared.hessian(), *shifts[1 - found]) / 2;
   }
-  if (is_centred) {
-    shift.direction = std::move(directions[2]);
-    return shift;
-  }
-  const auto first = static_cast<double>(seen.half_shift[0]->tokens);
-  const auto share = static_cast<float>(first / (first + static_cast<double>(seen.half_shift[1]->tokens)));
-  shift.direction = std::move(directions[0]);
-  for (std::int64_t i = 0; i < weight.rows() * weight.cols(); ++i) {
-    float& d = shift.direction.data()[i];
-    d = share * d + (1 - share) * directions[1].data()[i];
-  }
+  shift.direction = mixed(std::move(directions[0]), compared.share(), directions[1]);
   return shift;
+}
+
+Result<Shift> given_shift(ThreadPool& pool, const Matrix& weight, const Compared& compared, double strength,
+                          double dampening_frac) {
+  const InputShift* const first = compared.shift(0);
+  InputShift all = first != nullptr ? *first : *compared.shift(1);
+  if (first != nullptr && compared.shift(1) != nullptr)
+    all.values = mixed(std::move(all.values), compared.share(), compared.shift(1)->values);
+  TRY_ASSIGN(Matrix direction, shift_direction(pool, weight, compared.hessian(), all, dampening_frac));
+  return Shift{std::move(direction), strength};
+}
+
+std::vector<double> deviation_mean(const ModuleStatistics& seen) {
+  const Compared compared(seen, false);
+  std::vector<double> mean(static_cast<std::size_t>(seen.compared_hessian->cols()));
+  const double share[2] = {compared.share(), 1 - compared.share()};
+  for (const std::size_t half : {std::size_t{0}, std::size_t{1}}) {
+    if (compared.shift(half) == nullptr) continue;
+    for (std::size_t c = 0; c < mean.size(); ++c) mean[c] += share[half] * compared.shift(half)->mean[c];
+  }
+  return mean;
 }
 
 }  // namespace
@@ -83,6 +110,8 @@ CorrectionOptions correction_options(const Arguments& arguments, bool is_strict)
     options.strength = arguments.number("target_correction");
     options.target = *options.strength > 0;
   }
+  const std::int64_t sequences = arguments.integer("correction_samples");
+  options.sequences = sequences > 0 ? sequences : std::numeric_limits<std::int64_t>::max();
   options.bias = arguments.flag("bias_correction");
   return options;
 }
@@ -99,19 +128,14 @@ Result<LayerTarget> LayerTarget::make(ThreadPool& pool, const ModuleWork& work,
   target.hessian_ = seen.hessian;
   const bool is_centred = options.bias && work.bias.has_value();
   if (is_centred) target.centred_ = centred(*seen.hessian);
-  if (!options.target || !seen.input_shift) return target;
   // In the first block nothing deviates yet.
-  if (is_zero(seen.input_shift->values)) return target;
-  target.deviation_mean_ = seen.input_shift->mean;
-  const Moments all(*seen.hessian, *seen.input_shift, is_centred);
-  Shift shift;
-  if (options.strength) {
-    shift.strength = *options.strength;
-    TRY_ASSIGN(shift.direction,
-               shift_direction(pool, target.original_, *all.hessian, *all.shift, options.dampening_frac));
-  } else {
-    TRY_ASSIGN(shift, judged_shift(pool, target.original_, seen, all, is_centred, options.dampening_frac));
-  }
+  if (!options.target || (is_zero(seen.half_shift[0]) && is_zero(seen.half_shift[1]))) return target;
+  target.deviation_mean_ = deviation_mean(seen);
+  const Compared compared(seen, is_centred);
+  TRY_ASSIGN(const Shift shift,
+             options.strength
+                 ? given_shift(pool, target.original_, compared, *options.strength, options.dampening_frac)
+                 : judged_shift(pool, target.original_, compared, options.dampening_frac));
   if (shift.strength == 0) return target;
   target.strength_ = shift.strength;
   target.shifted_ = shifted_target(target.original_, shift.direction, shift.strength);

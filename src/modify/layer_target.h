@@ -15,11 +15,13 @@ namespace nibble {
 struct CorrectionOptions {
   bool target = false;             // shift the target; needs kInputShift
   std::optional<double> strength;  // of the shift; nullopt: judged on held-out sequences
+  std::int64_t sequences = 0;      // that are compared with the original model
   bool bias = false;               // centred metric and a new bias, where the module has one
   double dampening_frac = 0.01;
 };
 
-// `target_correction`, `bias_correction` and `dampening_frac` of a modifier; all off under strict rules.
+// `target_correction`, `correction_samples`, `bias_correction` and `dampening_frac` of a modifier; all off
+// under strict rules.
 CorrectionOptions correction_options(const Arguments& arguments, bool is_strict);
 unsigned correction_needs(const CorrectionOptions& options);
 

@@ -43,7 +43,7 @@ enum Statistic : unsigned {
   kInputSquareMean = 4,   // E x^2 per column (Wanda, importance)
   kInputColumnRange = 8,  // smallest and largest value per column
   kHessian = 16,          // E x x^T
-  kInputShift = 32,       // E (x_original - x) x^T, and both moments of two halves of the sequences
+  kInputShift = 32,       // E (x_original - x) x^T of two halves of the first compared_sequences()
   kOutputParams = 64,     // of the scheme's static output_activations; of attention modules: keys and values
   kOutputColumnRange = 128,  // smallest and largest value per row of the weight (SmoothQuant: of norms too)
   kSublayerError = 256,      // the unit's judge is asked about the sublayer that this module's stage begins
@@ -56,11 +56,11 @@ struct ModuleStatistics {
   std::vector<float> input_square_mean;
   std::vector<float> input_column_min, input_column_max;
   std::vector<float> output_column_min, output_column_max;
-  // Shared by linears with the same input. The halves are those of even and odd sequences: a choice made on
-  // one is judged on the other.
+  // Shared by linears with the same input.
   const Hessian* hessian = nullptr;
-  const InputShift* input_shift = nullptr;
-  const Hessian* half_hessian[2] = {nullptr, nullptr};
+  // Of the sequences that are compared with the original model. The halves are those of even and odd
+  // sequences: a choice made on one is judged on the other.
+  const Hessian* compared_hessian = nullptr;
   const InputShift* half_shift[2] = {nullptr, nullptr};
   std::int64_t tokens = 0;     // that this module saw
   std::int64_t sequences = 0;  // they come from
@@ -150,6 +150,9 @@ class Modifier {
   virtual Status initialize(ModelState& state) = 0;
   // Statistic bits; valid after initialize().
   virtual unsigned needs(const ModelState& state, const ModuleInfo& module) const = 0;
+  // How many of the first calibration sequences also run through the original model, where needs() asks for
+  // kInputShift. May be more than there are.
+  virtual std::int64_t compared_sequences() const { return 0; }
   virtual Grain grain(const ModelState&) const { return Grain::kModule; }
   // Whether blocks that follow are calibrated with this modifier's weights (`propagate_error` permitting).
   virtual bool changes_weights(const ModelState&) const { return true; }

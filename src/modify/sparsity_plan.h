@@ -36,6 +36,7 @@ class SparsityModifier : public Modifier, public MaskMaker {
 
   Status initialize(ModelState& state) override;
   Grain grain(const ModelState&) const override { return Grain::kStage; }
+  std::int64_t compared_sequences() const override { return correction_.sequences; }
   unsigned survey_needs(const ModelState& state, const ModuleInfo& module) const override;
   Status on_survey(const UnitWork& block, Context& context) override;
   bool measures_divergence() const override;

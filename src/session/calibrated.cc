@@ -75,13 +75,13 @@ class Walk {
     if (run_.options.reference) options.activation_dtype = run_.storage.model_dtype;
     TRY_ASSIGN(model_, Transformer::open(context_, run_.checkpoint, options));
     if (run_.data == nullptr) return {};
-    TRY_ASSIGN(runner_, make_runner(run_.walk.streams, run_.walk.has_original_stream));
+    TRY_ASSIGN(runner_, make_runner(run_.walk.streams, run_.walk.compared_sequences));
     return {};
   }
 
-  Result<std::unique_ptr<StreamRunner>> make_runner(int streams, bool with_original) {
+  Result<std::unique_ptr<StreamRunner>> make_runner(int streams, std::int64_t compared_sequences) {
     const StreamRunner::Settings settings{.streams = streams,
-                                          .with_original = with_original,
+                                          .compared_sequences = compared_sequences,
                                           .all_experts = run_.options.moe_calibrate_all_experts,
                                           .chunk_tokens = run_.chunk_tokens};
     return StreamRunner::create(context_, *model_, *run_.data, settings,
@@ -91,7 +91,7 @@ class Walk {
   std::unique_ptr<Gatherer> make_gatherer() const {
     auto gatherer =
         std::make_unique<Gatherer>(context_.pool, model_->config(), run_.state, run_.storage.model_dtype,
-                                   run_.options.moe_calibrate_all_experts);
+                                   run_.options.moe_calibrate_all_experts, run_.walk.compared_sequences);
     if (run_.saver != nullptr) gatherer->keep_columns();
     return gatherer;
   }
@@ -119,7 +119,7 @@ class Walk {
     context_.events.phase("survey");
     std::unique_ptr<StreamRunner> runner;
     if (run_.statistics == nullptr) {
-      TRY_ASSIGN(runner, make_runner(1, false));
+      TRY_ASSIGN(runner, make_runner(1, 0));
     }
     TRY_ASSIGN(Trials trials, make_trials(asking));
     for (int b = 0; b < run_.state.model.num_blocks; ++b) {

@@ -29,10 +29,10 @@ std::uint64_t elements(const ModuleInfo& module) {
   return static_cast<std::uint64_t>(module.rows) * static_cast<std::uint64_t>(module.cols);
 }
 
-// Bytes of the second moments of one input: fp64 triangle, fp32 partial sums and result; with a shift both
-// halves, and the cross moments.
+// Bytes of the second moments of one input: fp64 triangle, fp32 partial sums and result; with a shift those
+// of the compared sequences too, and the cross moments of both halves.
 std::uint64_t moment_bytes(std::int64_t cols, unsigned needs) {
-  if ((needs & kInputShift) != 0) return 28 * squared(cols);
+  if ((needs & kInputShift) != 0) return 24 * squared(cols);
   return (needs & kHessian) != 0 ? 12 * squared(cols) : 0;
 }
 
@@ -66,20 +66,19 @@ class Counter {
 
   Result<double> operations() {
     TRY_ASSIGN(config_, read_checkpoint_config(needs_.checkpoint));
-    double tokens = 0;
-    for (const Batch& batch : needs_.data->batches) tokens += static_cast<double>(batch.tokens());
+    const auto tokens = static_cast<double>(this->tokens());
+    const auto compared = static_cast<double>(compared_tokens());
     const double forwards = needs_.walk.name == "stage-wise" ? 1.0 : 2.0 * needs_.walk.streams;
-    const double passes = forwards + (needs_.walk.has_original_stream ? 1.0 : 0.0);
     double total = 0;
     for (const ModuleInfo& module : needs_.state.model.modules) {
       if (module.block < 0 || module.kind != ModuleKind::kLinear) continue;
       const double share = module.expert < 0 ? 1.0 : expert_share();
-      total += 2 * passes * share * tokens * static_cast<double>(elements(module));
+      total += 2 * (forwards * tokens + compared) * share * static_cast<double>(elements(module));
     }
     for (const auto& [place, slot] : inputs()) {
       const double square = static_cast<double>(squared(slot.cols));
       if ((slot.needs & kHessian) != 0) total += tokens * square;
-      if ((slot.needs & kInputShift) != 0) total += 2 * tokens * square;
+      if ((slot.needs & kInputShift) != 0) total += 2 * compared * square;
     }
     return total + solver_operations();
   }
@@ -148,7 +147,7 @@ class Counter {
       if (module.role == ModuleRole::kExpertDown) expert += 2 * module.cols + module.rows;
     }
     floats += expert;
-    return static_cast<std::uint64_t>(floats) * 4 * (needs_.walk.has_original_stream ? 2 : 1);
+    return static_cast<std::uint64_t>(floats) * 4 * (needs_.walk.compared_sequences > 0 ? 2 : 1);
   }
 
   std::uint64_t tokens() const {
@@ -157,12 +156,27 @@ class Counter {
     return tokens;
   }
 
-  std::uint64_t streams() const {
-    return static_cast<std::uint64_t>(needs_.walk.streams) + (needs_.walk.has_original_stream ? 1 : 0);
+  // Of the sequences that also run through the original model.
+  std::uint64_t compared_tokens() const {
+    std::uint64_t tokens = 0;
+    std::int64_t sequences = 0;
+    for (const Batch& batch : needs_.data->batches) {
+      const std::int64_t left = std::max<std::int64_t>(needs_.walk.compared_sequences - sequences, 0);
+      tokens += static_cast<std::uint64_t>(std::min(left, batch.sequences) * batch.length);
+      sequences += batch.sequences;
+    }
+    return tokens;
+  }
+
+  // In all streams; those that are compared run in chunks, which may reach beyond the last of them.
+  std::uint64_t stream_tokens() const {
+    const std::uint64_t compared = compared_tokens();
+    const std::uint64_t ragged = compared > 0 ? static_cast<std::uint64_t>(kMostTokens) : 0;
+    return tokens() * static_cast<std::uint64_t>(needs_.walk.streams) + std::min(compared + ragged, tokens());
   }
 
   std::uint64_t stream_bytes() const {
-    return tokens() * streams() * static_cast<std::uint64_t>(config_.hidden) * 4;
+    return stream_tokens() * static_cast<std::uint64_t>(config_.hidden) * 4;
   }
 
   // The inputs of one stage and of the next.
@@ -173,7 +187,7 @@ class Counter {
       if (module.block >= 0 && module.kind == ModuleKind::kLinear && module.expert < 0)
         widest = std::max(widest, static_cast<std::uint64_t>(module.cols));
     }
-    return tokens() * streams() * (widest + static_cast<std::uint64_t>(config_.hidden)) * 4;
+    return stream_tokens() * (widest + static_cast<std::uint64_t>(config_.hidden)) * 4;
   }
 
   double expert_share() const {

@@ -67,7 +67,8 @@ Status Gatherer::want(const ModuleInfo& module, unsigned needs) {
   const bool watched = (all & (kColumnBits | kHessian | kInputShift)) != 0;
   wishes.input = {.columns = keeps_columns_ ? watched : (all & kColumnBits) != 0,
                   .hessian = (all & kHessian) != 0,
-                  .shift = (all & kInputShift) != 0};
+                  .shift = (all & kInputShift) != 0,
+                  .compared_sequences = compared_sequences_};
   if (scheme != nullptr && (all & kInputParams) != 0) wishes.input_args = observed(scheme->input_activations);
   if (scheme != nullptr && (all & kOutputParams) != 0)
     wishes.output_args = observed(scheme->output_activations);
@@ -110,11 +111,9 @@ Status Gatherer::collect(const ModuleInfo& module, unsigned needs, ModuleStatist
       out.input_column_max = input->column_max();
     }
     out.hessian = input->hessian();
-    out.input_shift = input->shift();
-    for (int half = 0; half < InputStatistics::kHalves; ++half) {
-      out.half_hessian[half] = input->half_hessian(half);
+    out.compared_hessian = input->compared_hessian();
+    for (int half = 0; half < InputStatistics::kHalves; ++half)
       out.half_shift[half] = input->half_shift(half);
-    }
   }
   if (is_norm) return {};
   TRY_ASSIGN(out.input_params, params_of(tap_.input_observer(module.name)));

@@ -21,9 +21,13 @@ const ModuleInfo* reader_of(const ModelDescription& model, const ModuleInfo& nor
 
 class Gatherer {
  public:
+  // `compared_sequences`: how many of the first sequences are compared with the original model.
   Gatherer(ThreadPool& pool, const ModelConfig& config, const ModelState& state, DType dtype,
-           bool all_experts)
-      : config_(config), state_(state), tap_(pool, dtype, all_experts) {}
+           bool all_experts, std::int64_t compared_sequences)
+      : config_(config),
+        state_(state),
+        compared_sequences_(compared_sequences),
+        tap_(pool, dtype, all_experts) {}
 
   // Before the first wish: every input that is watched is watched column by column too, which costs little
   // and lets a file of statistics serve more recipes.
@@ -58,6 +62,7 @@ class Gatherer {
 
   const ModelConfig& config_;
   const ModelState& state_;
+  std::int64_t compared_sequences_;
   StatisticsTap tap_;
   unsigned wants_ = kNoStatistic;
   bool outputs_[4] = {};

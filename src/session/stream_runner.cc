@@ -6,7 +6,7 @@
 namespace nibble {
 namespace {
 
-std::int64_t rows_of(const std::vector<Chunk>& chunks) {
+std::int64_t rows_of(std::span<const Chunk> chunks) {
   return chunks.empty() ? 0 : chunks.back().first_row + chunks.back().rows();
 }
 
@@ -38,19 +38,25 @@ Status StreamRunner::embed(const CalibrationData& data) {
     pass.workspace = workspace;
     passes_.push_back(std::move(pass));
   }
-  const int count = settings_.streams + (settings_.with_original ? 1 : 0);
-  for (int i = 0; i < count; ++i) {
-    TRY_ASSIGN(Stream stream, Stream::create(rows_of(chunks_), model_.config().hidden, place_));
+  const std::int64_t width = model_.config().hidden;
+  for (int i = 0; i < settings_.streams; ++i) {
+    TRY_ASSIGN(Stream stream, Stream::create(rows_of(chunks_), width, place_));
     streams_.push_back(std::move(stream));
+  }
+  // A chunk that holds a compared sequence runs as a whole.
+  while (compared_chunks_ < chunks_.size() &&
+         chunks_[compared_chunks_].first_sequence < settings_.compared_sequences)
+    ++compared_chunks_;
+  if (compared_chunks_ > 0) {
+    const std::span<const Chunk> compared(chunks_.data(), compared_chunks_);
+    TRY_ASSIGN(Stream original, Stream::create(rows_of(compared), width, place_));
+    original_.emplace(std::move(original));
   }
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
     TRY(check_stop());
     TRY_ASSIGN(const Matrix hidden, model_.embed(context_, chunks_[i].batch));
     for (Stream& stream : streams_) stream.put_hidden(chunks_[i], hidden);
-  }
-  if (settings_.with_original) {
-    original_.emplace(std::move(streams_.back()));
-    streams_.pop_back();
+    if (i < compared_chunks_) original_->put_hidden(chunks_[i], hidden);
   }
   return {};
 }
@@ -131,7 +137,8 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
   BlockState state = at_stage(g.stream, pass, chunk, *g.blocks[0].block, first);
   BlockState original;
   InputPointers pointers(settings_.all_experts);
-  if (g.original != nullptr) {
+  const bool compares = g.original != nullptr && index < compared_chunks_;
+  if (compares) {
     original = at_stage(*g.original, pass, chunk, *g.blocks[0].original, first);
     if (g.stays && streams_.size() == 1) g.original->put(chunk, original);
   }
@@ -140,11 +147,11 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
     const Block& block = *g.blocks[b].block;
     Gatherer& gatherer = *g.gatherings[b].gatherer;
     const bool last_block = b + 1 == g.blocks.size();
-    gatherer.tap().begin_chunk(chunk, g.original != nullptr ? &pointers.inputs() : nullptr);
+    gatherer.tap().begin_chunk(chunk, compares ? &pointers.inputs() : nullptr);
     for (const int stage : g.stages) {
       if (g.gatherings[b].judge && (stage == 0 || stage == 2))
         TRY(g.gatherings[b].judge->keep(stage, chunk, state.input));
-      if (g.original != nullptr) {
+      if (compares) {
         pointers.clear();
         g.blocks[b].original->visit_inputs(pass, original, stage, pointers);
       }
@@ -156,11 +163,11 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
       pass.tap = &gatherer.tap();
       block.run_stage(pass, state, stage);
       pass.tap = nullptr;
-      if (g.original != nullptr && !ends) g.blocks[b].original->run_stage(pass, original, stage);
+      if (compares && !ends) g.blocks[b].original->run_stage(pass, original, stage);
     }
     if (last_block) break;
     state = g.blocks[b + 1].block->start(pass, std::move(state.hidden));
-    if (g.original != nullptr) original = g.blocks[b + 1].original->start(pass, std::move(original.hidden));
+    if (compares) original = g.blocks[b + 1].original->start(pass, std::move(original.hidden));
   }
   if (g.moves_on) g.stream.put_hidden(chunk, state.hidden);
   give_back(pass, std::move(state));
@@ -168,9 +175,10 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
   return {};
 }
 
-Status StreamRunner::move_through(Stream& stream, const std::vector<const Block*>& blocks) {
+Status StreamRunner::move_through(Stream& stream, std::size_t chunks,
+                                  const std::vector<const Block*>& blocks) {
   TRY(stream.begin_move(0, 0));
-  for (std::size_t i = 0; i < chunks_.size(); ++i) {
+  for (std::size_t i = 0; i < chunks; ++i) {
     TRY(check_stop());
     const Pass& pass = passes_[i];
     BlockState state = at_stage(stream, pass, chunks_[i], *blocks[0], Block::kStages);
@@ -187,13 +195,13 @@ Status StreamRunner::move_through(Stream& stream, const std::vector<const Block*
 Status StreamRunner::move_on(int stream, std::span<BlockWork> blocks) {
   std::vector<const Block*> through;
   for (const BlockWork& work : blocks) through.push_back(work.block.get());
-  return move_through(streams_[static_cast<std::size_t>(stream)], through);
+  return move_through(streams_[static_cast<std::size_t>(stream)], chunks_.size(), through);
 }
 
 Status StreamRunner::move_original_on(std::span<BlockWork> blocks) {
   std::vector<const Block*> through;
   for (const BlockWork& work : blocks) through.push_back(work.original.get());
-  return move_through(*original_, through);
+  return move_through(*original_, compared_chunks_, through);
 }
 
 Status StreamRunner::gather_head(int index, const LinearInfo& head, Gatherer& gatherer) {

@@ -24,7 +24,7 @@ class StreamRunner {
  public:
   struct Settings {
     int streams = 1;
-    bool with_original = false;  // one more, of the original model
+    std::int64_t compared_sequences = 0;  // the first so many also run through the original model
     bool all_experts = true;
     std::int64_t chunk_tokens = 2048;
   };
@@ -61,7 +61,7 @@ class StreamRunner {
   // The state at a stage of the block.
   BlockState at_stage(const Stream& stream, const Pass& pass, const Chunk& chunk, const Block& block,
                       int stage) const;
-  Status move_through(Stream& stream, const std::vector<const Block*>& blocks);
+  Status move_through(Stream& stream, std::size_t chunks, const std::vector<const Block*>& blocks);
   struct Gathering;
   Status gather_chunk(Gathering& g, std::size_t chunk);
 
@@ -73,6 +73,7 @@ class StreamRunner {
   std::vector<Pass> passes_;
   std::vector<Stream> streams_;
   std::optional<Stream> original_;
+  std::size_t compared_chunks_ = 0;  // that it holds
 };
 
 }  // namespace nibble

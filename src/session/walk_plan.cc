@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <set>
 
@@ -81,7 +79,8 @@ class Planner {
     for (const auto& modifier : modifiers_) {
       TRY(check_observed(*modifier));
       needs_data_.push_back(needs_data(*modifier, state_));
-      if ((all_needs(*modifier, state_) & kInputShift) != 0) plan_.has_original_stream = true;
+      if ((all_needs(*modifier, state_) & kInputShift) != 0)
+        plan_.compared_sequences = std::max(plan_.compared_sequences, modifier->compared_sequences());
     }
     const bool has_data = std::find(needs_data_.begin(), needs_data_.end(), true) != needs_data_.end();
     const bool stagewise = !options_.reference && options_.pipeline.empty() &&

@@ -24,8 +24,10 @@ struct WalkPhase {
 struct WalkPlan {
   std::vector<WalkPhase> phases;
   int streams = 0;
-  bool has_original_stream = false;  // a modifier compares with the original model
-  bool propagates_error = true;      // streams see the changed weights
+  // How many of the first sequences also run through the original model, for modifiers that compare with it;
+  // may be more than there are.
+  std::int64_t compared_sequences = 0;
+  bool propagates_error = true;  // streams see the changed weights
   int blocks_at_once = 1;
   std::string name;  // "independent", "sequential", "basic", "stage-wise", "data_free"
 };

@@ -61,7 +61,7 @@ void expect_same(const Matrix& a, const Matrix& b) {
 
 TEST(InputStatisticsTest, ChunksDoNotChangeABit) {
   const Rows rows = random_rows(40 * 30);
-  const InputWishes wishes{.columns = true, .hessian = true, .shift = true};
+  const InputWishes wishes{.columns = true, .hessian = true, .shift = true, .compared_sequences = 33};
   const auto together = gathered(rows, make_chunks(batches(40, 1, 30), 2048), 128, wishes);
   const auto apart = gathered(rows, make_chunks(batches(40, 1, 30), 0), 128, wishes);
   const auto pairs = gathered(rows, make_chunks(batches(20, 2, 30), 300), 128, wishes);
@@ -70,29 +70,50 @@ TEST(InputStatisticsTest, ChunksDoNotChangeABit) {
     EXPECT_EQ(together.square_mean(), other->square_mean());
     EXPECT_EQ(together.sequences(), other->sequences());
     expect_same(together.hessian()->values, other->hessian()->values);
-    expect_same(together.shift()->values, other->shift()->values);
-    for (const int half : {0, 1}) {
-      expect_same(together.half_hessian(half)->values, other->half_hessian(half)->values);
+    expect_same(together.compared_hessian()->values, other->compared_hessian()->values);
+    for (const int half : {0, 1})
       expect_same(together.half_shift(half)->values, other->half_shift(half)->values);
-    }
+  }
+}
+
+// Sequences of 5 tokens; `compared` of 8.
+void expect_moments_of(std::int64_t compared) {
+  const Rows rows = random_rows(8 * 5);
+  const InputWishes wishes{.columns = false, .hessian = true, .shift = true, .compared_sequences = compared};
+  const auto statistics = gathered(rows, make_chunks(batches(8, 1, 5), 2048), 128, wishes);
+  const auto value = [](const Matrix& m, std::int64_t t, std::int64_t c) {
+    return static_cast<double>(m.at(t, c));
+  };
+  double all = 0, squares = 0, cross[2] = {0, 0};
+  for (std::int64_t t = 0; t < 40; ++t) {
+    const std::int64_t sequence = t / 5;
+    const double square = value(rows.x, t, 0) * value(rows.x, t, 3);
+    all += square;
+    if (sequence >= compared) continue;
+    squares += square;
+    cross[sequence % 2] += (value(rows.original, t, 0) - value(rows.x, t, 0)) * value(rows.x, t, 3);
+  }
+  EXPECT_EQ(statistics.hessian()->tokens, 40);
+  EXPECT_EQ(statistics.hessian()->sequences, 8);
+  EXPECT_NEAR(statistics.hessian()->values.at(0, 3), all / 40, 1e-6);
+  const std::int64_t seen = std::min<std::int64_t>(compared, 8);
+  EXPECT_EQ(statistics.compared_hessian()->tokens, 5 * seen);
+  EXPECT_EQ(statistics.compared_hessian()->sequences, seen);
+  EXPECT_NEAR(statistics.compared_hessian()->values.at(0, 3), squares / static_cast<double>(5 * seen), 1e-6);
+  for (const int half : {0, 1}) {
+    const std::int64_t sequences = half == 0 ? (seen + 1) / 2 : seen / 2;
+    EXPECT_EQ(statistics.half_shift(half)->tokens, 5 * sequences);
+    EXPECT_NEAR(statistics.half_shift(half)->values.at(0, 3),
+                cross[half] / static_cast<double>(5 * sequences), 1e-6);
   }
 }
 
 TEST(InputStatisticsTest, TheHalvesAreTheEvenAndTheOddSequences) {
-  const Rows rows = random_rows(8 * 5);
-  const InputWishes wishes{.columns = false, .hessian = true, .shift = true};
-  const auto statistics = gathered(rows, make_chunks(batches(8, 1, 5), 2048), 128, wishes);
-  for (const int half : {0, 1}) {
-    double expected = 0;
-    for (std::int64_t t = 0; t < 40; ++t) {
-      if (t / 5 % 2 == half)
-        expected += static_cast<double>(rows.x.at(t, 0)) * static_cast<double>(rows.x.at(t, 3));
-    }
-    EXPECT_EQ(statistics.half_hessian(half)->tokens, 20);
-    EXPECT_EQ(statistics.half_hessian(half)->sequences, 4);
-    EXPECT_NEAR(statistics.half_hessian(half)->values.at(0, 3), expected / 20, 1e-6);
-  }
-  EXPECT_EQ(statistics.hessian()->tokens, 40);
+  expect_moments_of(8);
+}
+
+TEST(InputStatisticsTest, OnlyTheFirstSequencesAreCompared) {
+  for (const std::int64_t compared : {2, 3, 100}) expect_moments_of(compared);
 }
 
 TEST(InputStatisticsTest, PaddingIsNotThere) {

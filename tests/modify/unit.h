@@ -85,19 +85,16 @@ class InputStatistics {
  public:
   InputStatistics(ThreadPool& pool, const Matrix& x, std::int64_t sequences = 1,
                   const Matrix* original = nullptr) {
-    hessian_[0] = accumulate(pool, x, sequences, 0, 1);
-    values_.hessian = &hessian_[0];
+    hessian_ = accumulate(pool, x, sequences);
+    values_.hessian = &hessian_;
     values_.tokens = x.rows();
     values_.sequences = sequences;
     fill_columns(x);
     if (original == nullptr) return;
-    shift_[0] = deviate(pool, x, *original, sequences, 0, 1);
-    values_.input_shift = &shift_[0];
+    values_.compared_hessian = &hessian_;
     for (int half = 0; half < 2; ++half) {
-      hessian_[1 + half] = accumulate(pool, x, sequences, half, 2);
-      shift_[1 + half] = deviate(pool, x, *original, sequences, half, 2);
-      values_.half_hessian[half] = &hessian_[1 + half];
-      values_.half_shift[half] = &shift_[1 + half];
+      shift_[half] = deviate(pool, x, *original, sequences, half, 2);
+      values_.half_shift[half] = &shift_[half];
     }
   }
   InputStatistics(const InputStatistics&) = delete;
@@ -106,11 +103,10 @@ class InputStatistics {
   ModuleStatistics& values() { return values_; }
 
  private:
-  static Hessian accumulate(ThreadPool& pool, const Matrix& x, std::int64_t sequences, std::int64_t first,
-                            std::int64_t step) {
+  static Hessian accumulate(ThreadPool& pool, const Matrix& x, std::int64_t sequences) {
     HessianAccumulator sum(x.cols());
     const std::int64_t length = x.rows() / sequences;
-    for (std::int64_t s = first; s < sequences; s += step)
+    for (std::int64_t s = 0; s < sequences; ++s)
       sum.add(pool, x.data() + s * length * x.cols(), length, x.cols(), 1);
     return sum.finish().value();
   }
@@ -143,8 +139,8 @@ class InputStatistics {
   }
 
   ModuleStatistics values_;
-  Hessian hessian_[3];
-  InputShift shift_[3];
+  Hessian hessian_;
+  InputShift shift_[2];
 };
 
 inline ModuleWork work_of(const ModuleInfo& module, const Matrix& weight, const ModuleStatistics* statistics,
