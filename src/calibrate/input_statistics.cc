@@ -23,6 +23,7 @@ InputWishes& InputWishes::operator|=(const InputWishes& other) {
   columns |= other.columns;
   hessian |= other.hessian;
   shift |= other.shift;
+  sample_stride = std::max(sample_stride, other.sample_stride);
   compared_sequences = std::max(compared_sequences, other.compared_sequences);
   return *this;
 }
@@ -62,6 +63,7 @@ void InputStatistics::add(ThreadPool& pool, const Chunk& chunk, const Activation
   sequences_ += chunk.batch.sequences;
   for (const Run& run : runs(chunk, rows)) {
     const float* x = rows.x + run.first * cols_;
+    if (wishes_.sample_stride > 0) add_sample(x, run.count);
     tokens_ += run.count;
     if (wishes_.columns) add_columns(pool, x, run.count);
     if (!wishes_.hessian && !wishes_.shift) continue;
@@ -72,6 +74,12 @@ void InputStatistics::add(ThreadPool& pool, const Chunk& chunk, const Activation
   if (!wishes_.hessian && !wishes_.shift) return;
   for (std::int64_t s = 0; s < chunk.batch.sequences; ++s)
     moments(part_of(chunk.first_sequence + s)).add(pool, nullptr, 0, cols_, 1);
+}
+
+void InputStatistics::add_sample(const float* x, std::int64_t rows) {
+  const std::int64_t past = tokens_ % wishes_.sample_stride;
+  for (std::int64_t r = past == 0 ? 0 : wishes_.sample_stride - past; r < rows; r += wishes_.sample_stride)
+    sampled_.insert(sampled_.end(), x + r * cols_, x + (r + 1) * cols_);
 }
 
 void InputStatistics::add_columns(ThreadPool& pool, const float* x, std::int64_t rows) {
@@ -139,6 +147,11 @@ Status InputStatistics::finish(ThreadPool& pool) {
     Part& part = parts_[static_cast<std::size_t>(index)];
     if (part.waiting > 0) sum(pool, index, part.x.data(), part.original.data(), part.waiting);
     part = Part();
+  }
+  if (!sampled_.empty()) {
+    sample_ = Matrix(static_cast<std::int64_t>(sampled_.size()) / cols_, cols_);
+    std::ranges::copy(sampled_, sample_.values().begin());
+    sampled_ = {};
   }
   TRY(finish_shift());
   return finish_moments();

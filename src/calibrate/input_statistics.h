@@ -23,9 +23,10 @@ struct InputWishes {
   // With the original model's inputs, on the first `compared_sequences`.
   bool shift = false;
   std::int64_t compared_sequences = 0;
+  std::int64_t sample_stride = 0;  // keep every so many rows; 0: none
 
   InputWishes& operator|=(const InputWishes& other);
-  bool any() const { return columns || hessian || shift; }
+  bool any() const { return columns || hessian || shift || sample_stride > 0; }
 };
 
 // Rows that reach a linear. Where fewer rows than tokens arrive (routed experts) the chunk is one batch.
@@ -55,6 +56,7 @@ class InputStatistics {
   std::vector<float> square_mean() const;
   const std::vector<float>& column_min() const { return min_; }
   const std::vector<float>& column_max() const { return max_; }
+  const Matrix* sample() const { return sample_.empty() ? nullptr : &sample_; }
   const Hessian* hessian() const { return hessian_ ? &*hessian_ : nullptr; }
   // Of the compared sequences; the same object as hessian() when these are all.
   const Hessian* compared_hessian() const { return compared_ ? &*compared_ : hessian(); }
@@ -74,6 +76,7 @@ class InputStatistics {
   int part_of(std::int64_t sequence) const;
   HessianAccumulator& moments(int part);
   std::vector<Run> runs(const Chunk& chunk, const ActivationRows& rows) const;
+  void add_sample(const float* x, std::int64_t rows);
   void add_columns(ThreadPool& pool, const float* x, std::int64_t rows);
   void add_moments(ThreadPool& pool, int part, const float* x, const float* original, std::int64_t rows);
   void sum(ThreadPool& pool, int part, const float* x, const float* original, std::int64_t rows);
@@ -86,6 +89,8 @@ class InputStatistics {
   std::int64_t tokens_ = 0, sequences_ = 0;
   std::vector<double> abs_sum_, square_sum_;
   std::vector<float> min_, max_;
+  std::vector<float> sampled_;
+  Matrix sample_;
   std::array<Part, kHalves + 1> parts_;
   std::optional<HessianAccumulator> compared_sum_, rest_sum_;  // since their first token
   std::array<std::optional<InputShiftAccumulator>, kHalves> shift_sums_;

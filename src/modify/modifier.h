@@ -46,6 +46,7 @@ enum Statistic : unsigned {
   kInputShift = 32,       // E (x_original - x) x^T of two halves of the first compared_sequences()
   kOutputParams = 64,     // of the scheme's static output_activations; of attention modules: keys and values
   kOutputColumnRange = 128,  // smallest and largest value per row of the weight (SmoothQuant: of norms too)
+  kInputSample = 512,        // some of the rows, evenly spaced over the tokens
   kSublayerError = 256,      // the unit's judge is asked about the sublayer that this module's stage begins
 };
 
@@ -62,6 +63,7 @@ struct ModuleStatistics {
   // sequences: a choice made on one is judged on the other.
   const Hessian* compared_hessian = nullptr;
   const InputShift* half_shift[2] = {nullptr, nullptr};
+  const Matrix* input_sample = nullptr;
   std::int64_t tokens = 0;     // that this module saw
   std::int64_t sequences = 0;  // they come from
 };

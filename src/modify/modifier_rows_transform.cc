@@ -57,6 +57,12 @@ Rows smooth_rows(const char* algorithm) {
        .initial = algorithm,
        .help = "formula of the scales",
        .allowed = {"smoothquant", "log_equalization"}},
+      {.name = "scale_search",
+       .kinds = kBoolKind,
+       .initial = true,
+       .help = "smoothquant: the scales that round activations and weights with the least noise, instead of "
+               "the formula with smoothing_strength; also v to o and up to down where nothing else is mapped",
+       .use = FieldUse::kOwn},
       {.name = "smoothing_statistic",
        .kinds = kTextKind,
        .initial = "range",

@@ -4,15 +4,11 @@
 // (modifiers/transform/smoothquant/) and of the paper.
 #pragma once
 
-#include <functional>
 #include <span>
 #include <vector>
 
 #include "base/dtype.h"
-#include "base/error.h"
 #include "base/tensor.h"
-#include "base/thread_pool.h"
-#include "codec/scheme.h"
 
 namespace nibble {
 
@@ -34,26 +30,5 @@ std::vector<float> smooth_weight_scales(std::span<const Matrix* const> weights, 
 // is rounded to `dtype`: the reference computes in the model's.
 std::vector<float> smooth_scales(std::span<const float> activation, std::span<const float> weight,
                                  double strength, SmoothAlgorithm algorithm, DType dtype = DType::kF32);
-
-struct StrengthChoice {
-  double strength = 0;
-  std::vector<float> scales;
-  double loss = 0;
-  double loss_without = 0;  // of no smoothing
-};
-
-// A balance layer whose weight and input are quantized.
-struct SmoothLayer {
-  const Matrix* weight = nullptr;
-  const QuantizationScheme* scheme = nullptr;
-};
-
-// The strength whose smoothed and quantized layers differ least from the layers as they are, on sample inputs
-// [tokens, cols]. Dynamic activation schemes; static ones are taken as dynamic per tensor. Strengths outside
-// (0, 1) are errors.
-Result<StrengthChoice> search_strength(ThreadPool& pool, const Matrix& inputs,
-                                       std::span<const SmoothLayer> layers, std::span<const float> activation,
-                                       std::span<const double> strengths, SmoothStatistic statistic,
-                                       DType model_dtype);
 
 }  // namespace nibble

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "modify/module_pattern.h"
 #include "modify/work_values.h"
@@ -21,6 +22,26 @@ std::vector<float> last_of(const std::vector<float>& values, std::int64_t count,
   return result;
 }
 
+// What SmoothQuant is for, where the recipe does not say what comes after it.
+const QuantizationScheme& w8a8() {
+  static const QuantizationScheme scheme = *preset_scheme("W8A8");
+  return scheme;
+}
+
+const QuantizationScheme* rounded_scheme(const QuantizationScheme* scheme) {
+  const bool rounds = scheme != nullptr && (scheme->weights || scheme->input_activations);
+  return rounds ? scheme : &w8a8();
+}
+
+// Floating-point codes round in proportion to each value, whatever the scale: nothing to search for.
+bool rounds_uniformly(const SmoothWork& work) {
+  return std::ranges::all_of(work.balance, [](const ModuleWork* balance) {
+    const QuantizationScheme& scheme = *rounded_scheme(balance->scheme);
+    return (!scheme.weights || scheme.weights->type == NumberType::kInt) &&
+           (!scheme.input_activations || scheme.input_activations->type == NumberType::kInt);
+  });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Modifier>> SmoothQuantModifier::make(const ModifierConfig& config) {
@@ -29,7 +50,10 @@ Result<std::unique_ptr<Modifier>> SmoothQuantModifier::make(const ModifierConfig
 
 Result<SmoothMappings> SmoothQuantModifier::resolve(const ModelState& state) const {
   const RecipeValue& given = config().arguments.at("mappings");
-  if (given.is_null()) return role_mappings(state.model, MappingFamily::kNorms, state.rules.strict);
+  if (given.is_null()) {
+    const auto family = searches() ? MappingFamily::kNormsAndLinears : MappingFamily::kNorms;
+    return role_mappings(state.model, family, state.rules.strict);
+  }
   std::vector<MappingPatterns> patterns;
   for (const RecipeValue& item : *given.if_list()) {
     const RecipeValue::List& pair = *item.if_list();
@@ -65,14 +89,24 @@ Status SmoothQuantModifier::initialize(ModelState& state) {
       "give mappings, or check ignore");
 }
 
-unsigned SmoothQuantModifier::needs(const ModelState& state, const ModuleInfo& module) const {
-  const auto index = static_cast<std::size_t>(&module - state.model.modules.data());
-  const bool is_smooth =
-      std::ranges::any_of(mappings_, [&](const SmoothMapping& mapping) { return mapping.smooth == index; });
-  return is_smooth ? kOutputColumnRange : kNoStatistic;
+// The reference's formulas stay as they are; so do those of logarithmic equalization.
+bool SmoothQuantModifier::searches() const {
+  const Arguments& arguments = config().arguments;
+  return !is_strict_ && arguments.text("algorithm") == "smoothquant" && arguments.flag("scale_search");
 }
 
-Result<LayerReport> SmoothQuantModifier::smooth(const SmoothMapping& mapping, const SmoothWork& work) const {
+unsigned SmoothQuantModifier::needs(const ModelState& state, const ModuleInfo& module) const {
+  const auto index = static_cast<std::size_t>(&module - state.model.modules.data());
+  unsigned needed = kNoStatistic;
+  for (const SmoothMapping& mapping : mappings_) {
+    if (mapping.smooth == index) needed |= kOutputColumnRange;
+    if (!searches() || std::ranges::find(mapping.balance, index) == mapping.balance.end()) continue;
+    needed |= kInputSample | kInputSquareMean | kInputColumnRange;
+  }
+  return needed;
+}
+
+Result<std::vector<float>> SmoothQuantModifier::formula_scales(const SmoothWork& work) const {
   const Arguments& arguments = config().arguments;
   const ModuleStatistics& seen = *work.smooth->statistics;
   const auto statistic =
@@ -89,16 +123,54 @@ Result<LayerReport> SmoothQuantModifier::smooth(const SmoothMapping& mapping, co
   std::vector<const Matrix*> pointers;
   for (const Matrix& weight : weights) pointers.push_back(&weight);
   const double strength = arguments.number("smoothing_strength");
-  const std::vector<float> scales =
-      smooth_scales(activation, smooth_weight_scales(pointers, statistic), strength, algorithm, dtype);
+  return smooth_scales(activation, smooth_weight_scales(pointers, statistic), strength, algorithm, dtype);
+}
+
+SmoothChoice SmoothQuantModifier::searched_scales(const SmoothMapping& mapping, const SmoothWork& work,
+                                                  ThreadPool& pool) const {
+  const ModuleStatistics& seen = *work.balance[0]->statistics;
+  std::vector<float> abs_max(seen.input_column_max.size());
+  for (std::size_t c = 0; c < abs_max.size(); ++c)
+    abs_max[c] = std::max(std::fabs(seen.input_column_min[c]), std::fabs(seen.input_column_max[c]));
+  std::vector<Matrix> weights;
+  for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(*balance));
+  std::vector<SmoothLayer> layers;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const QuantizationScheme* scheme = rounded_scheme(work.balance[i]->scheme);
+    layers.push_back({.weight = &weights[i],
+                      .weights = scheme->weights ? &*scheme->weights : nullptr,
+                      .activations = scheme->input_activations ? &*scheme->input_activations : nullptr});
+  }
+  const SmoothInputs inputs{
+      .sample = seen.input_sample, .abs_max = abs_max, .mean_square = seen.input_square_mean};
+  return search_smooth_scales(pool, inputs, layers, [&mapping](std::span<const float> columns) {
+    return mean_over_groups(mapping, columns);
+  });
+}
+
+Result<LayerReport> SmoothQuantModifier::smooth(const SmoothMapping& mapping, const SmoothWork& work,
+                                                ThreadPool& pool) const {
+  std::vector<float> scales;
+  std::vector<std::string> notes;
+  const ModuleStatistics* seen = work.balance[0]->statistics;
+  if (searches() && seen && seen->input_sample && rounds_uniformly(work)) {
+    SmoothChoice choice = searched_scales(mapping, work, pool);
+    scales = std::move(choice.scales);
+    notes.push_back(fmt::format("rounding noise of the layers that read it: {:.3g} to {:.3g} of the signal",
+                                choice.noise_before, choice.noise_after));
+  } else {
+    TRY_ASSIGN(scales, formula_scales(work));
+  }
   TRY(fold_scales(mapping, scales, work));
   LayerReport report = layer_report(*work.smooth, class_name(), 1, 0);
   const auto [low, high] = std::ranges::minmax(scales);
   report.notes.push_back(fmt::format("scales {:.3g} to {:.3g}", low, high));
+  report.notes.insert(report.notes.end(), notes.begin(), notes.end());
   return report;
 }
 
-Result<std::vector<LayerReport>> SmoothQuantModifier::on_sequential_epoch_end(UnitWork& unit, Context&) {
+Result<std::vector<LayerReport>> SmoothQuantModifier::on_sequential_epoch_end(UnitWork& unit,
+                                                                              Context& context) {
   std::vector<LayerReport> reports;
   for (const SmoothMapping& mapping : mappings_) {
     const auto start = std::chrono::steady_clock::now();
@@ -106,7 +178,7 @@ Result<std::vector<LayerReport>> SmoothQuantModifier::on_sequential_epoch_end(Un
     if (!work) continue;
     const ModuleStatistics* seen = work.smooth->statistics;
     if (!seen || seen->output_column_min.empty()) continue;  // experts that no token reached
-    auto report = smooth(mapping, work);
+    auto report = smooth(mapping, work, context.pool);
     if (!report.ok()) return std::move(report).at(work.smooth->module->name).error();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     report->seconds = elapsed.count();

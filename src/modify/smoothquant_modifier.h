@@ -7,6 +7,7 @@
 
 #include "modify/modifier.h"
 #include "modify/smooth_mapping.h"
+#include "modify/smooth_search.h"
 #include "modify/smoothquant.h"
 
 namespace nibble {
@@ -26,7 +27,11 @@ class SmoothQuantModifier final : public Modifier {
   Result<SmoothMappings> resolve(const ModelState& state) const;
   // Mappings all of whose layers are ignored are left out.
   Status drop_ignored(ModelState& state);
-  Result<LayerReport> smooth(const SmoothMapping& mapping, const SmoothWork& work) const;
+  bool searches() const;
+  Result<LayerReport> smooth(const SmoothMapping& mapping, const SmoothWork& work, ThreadPool& pool) const;
+  // By the formula, and by the least rounding noise.
+  Result<std::vector<float>> formula_scales(const SmoothWork& work) const;
+  SmoothChoice searched_scales(const SmoothMapping& mapping, const SmoothWork& work, ThreadPool& pool) const;
 
   const ModelDescription* model_ = nullptr;
   std::vector<SmoothMapping> mappings_;

@@ -89,9 +89,15 @@ class Walk {
   }
 
   std::unique_ptr<Gatherer> make_gatherer() const {
-    auto gatherer =
-        std::make_unique<Gatherer>(context_.pool, model_->config(), run_.state, run_.storage.model_dtype,
-                                   run_.options.moe_calibrate_all_experts, run_.walk.compared_sequences);
+    std::int64_t tokens = 0;
+    if (run_.data != nullptr) {
+      for (const Batch& batch : run_.data->batches) tokens += batch.tokens();
+    }
+    const Gatherer::Settings settings{.dtype = run_.storage.model_dtype,
+                                      .all_experts = run_.options.moe_calibrate_all_experts,
+                                      .compared_sequences = run_.walk.compared_sequences,
+                                      .tokens = tokens};
+    auto gatherer = std::make_unique<Gatherer>(context_.pool, model_->config(), run_.state, settings);
     if (run_.saver != nullptr) gatherer->keep_columns();
     return gatherer;
   }

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace nibble {
 namespace {
 
@@ -19,6 +21,13 @@ int stage_after(ModuleRole role) {
     default:
       return -1;
   }
+}
+
+// Rows of an input that are kept for those who want to see some.
+constexpr std::int64_t kSampleRows = 512;
+
+std::int64_t sample_stride(std::int64_t tokens) {
+  return std::max<std::int64_t>((tokens + kSampleRows - 1) / kSampleRows, 1);
 }
 
 const QuantizationArgs* observed(const std::optional<QuantizationArgs>& args) {
@@ -68,7 +77,8 @@ Status Gatherer::want(const ModuleInfo& module, unsigned needs) {
   wishes.input = {.columns = keeps_columns_ ? watched : (all & kColumnBits) != 0,
                   .hessian = (all & kHessian) != 0,
                   .shift = (all & kInputShift) != 0,
-                  .compared_sequences = compared_sequences_};
+                  .compared_sequences = settings_.compared_sequences,
+                  .sample_stride = (all & kInputSample) != 0 ? sample_stride(settings_.tokens) : 0};
   if (scheme != nullptr && (all & kInputParams) != 0) wishes.input_args = observed(scheme->input_activations);
   if (scheme != nullptr && (all & kOutputParams) != 0)
     wishes.output_args = observed(scheme->output_activations);
@@ -111,6 +121,7 @@ Status Gatherer::collect(const ModuleInfo& module, unsigned needs, ModuleStatist
       out.input_column_max = input->column_max();
     }
     out.hessian = input->hessian();
+    if ((needs & kInputSample) != 0) out.input_sample = input->sample();
     out.compared_hessian = input->compared_hessian();
     for (int half = 0; half < InputStatistics::kHalves; ++half)
       out.half_shift[half] = input->half_shift(half);

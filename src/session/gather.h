@@ -21,13 +21,17 @@ const ModuleInfo* reader_of(const ModelDescription& model, const ModuleInfo& nor
 
 class Gatherer {
  public:
-  // `compared_sequences`: how many of the first sequences are compared with the original model.
-  Gatherer(ThreadPool& pool, const ModelConfig& config, const ModelState& state, DType dtype,
-           bool all_experts, std::int64_t compared_sequences)
+  struct Settings {
+    DType dtype = DType::kF32;  // the model's
+    bool all_experts = true;
+    std::int64_t compared_sequences = 0;  // the first so many are compared with the original model
+    std::int64_t tokens = 0;              // of the calibration
+  };
+  Gatherer(ThreadPool& pool, const ModelConfig& config, const ModelState& state, Settings settings)
       : config_(config),
         state_(state),
-        compared_sequences_(compared_sequences),
-        tap_(pool, dtype, all_experts) {}
+        settings_(settings),
+        tap_(pool, settings.dtype, settings.all_experts) {}
 
   // Before the first wish: every input that is watched is watched column by column too, which costs little
   // and lets a file of statistics serve more recipes.
@@ -62,7 +66,7 @@ class Gatherer {
 
   const ModelConfig& config_;
   const ModelState& state_;
-  std::int64_t compared_sequences_;
+  Settings settings_;
   StatisticsTap tap_;
   unsigned wants_ = kNoStatistic;
   bool outputs_[4] = {};

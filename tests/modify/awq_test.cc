@@ -327,12 +327,10 @@ struct Outliers {
         high[c] = std::max(high[c], x.at(t, static_cast<std::int64_t>(c)));
       }
     }
-    scheme = *preset_scheme("W8A8");
   }
   ThreadPool pool{2};
   Matrix x, w;
   std::vector<float> low, high;
-  QuantizationScheme scheme;
 };
 
 TEST(SmoothQuantTest, HalfStrengthBalancesInputsAndWeights34) {
@@ -364,40 +362,6 @@ TEST(SmoothQuantTest, FormulasOfTheReference) {
   EXPECT_EQ(scales[3], 1e-5f);  // a silent channel
   const auto log_scales = smooth_scales(range, doubled, 0.8, SmoothAlgorithm::kLogEqualization);
   EXPECT_NEAR(log_scales[1], 5 / std::log2(7.0), 1e-5);
-}
-
-TEST(SmoothQuantTest, OutliersNoLongerDrownTheRest35) {
-  Outliers data;
-  const SmoothLayer layer{.weight = &data.w, .scheme = &data.scheme};
-  const std::vector<double> strengths{0.3, 0.5, 0.7, 0.85};
-  const StrengthChoice choice =
-      search_strength(data.pool, data.x, {&layer, 1},
-                      smooth_activation_scales(data.low, data.high, SmoothStatistic::kAbsMax), strengths,
-                      SmoothStatistic::kAbsMax, DType::kF32)
-          .value();
-  double signal = 0;
-  for (std::int64_t t = 0; t < 256; ++t) {
-    for (std::int64_t r = 0; r < 96; ++r) {
-      double y = 0;
-      for (std::int64_t c = 0; c < 128; ++c)
-        y += static_cast<double>(data.x.at(t, c)) * static_cast<double>(data.w.at(r, c));
-      signal += y * y;
-    }
-  }
-  const double smooth_db = 10 * std::log10(signal / choice.loss);
-  const double plain_db = 10 * std::log10(signal / choice.loss_without);
-  EXPECT_GE(smooth_db, 30);
-  EXPECT_GE(smooth_db, plain_db + 10);
-}
-
-TEST(SmoothQuantTest, StrengthsOutsideTheRangeAreErrors) {
-  Outliers data;
-  const SmoothLayer layer{.weight = &data.w, .scheme = &data.scheme};
-  const std::vector<double> strengths{1.5};
-  EXPECT_FALSE(search_strength(data.pool, data.x, {&layer, 1},
-                               smooth_activation_scales(data.low, data.high, SmoothStatistic::kRange),
-                               strengths, SmoothStatistic::kRange, DType::kF32)
-                   .ok());
 }
 
 }  // namespace

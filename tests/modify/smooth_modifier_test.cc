@@ -148,7 +148,8 @@ TEST(SmoothQuantModifierTest, FoldingKeepsTheFunction) {
     for (const char* class_name : {"SmoothQuantModifier", "LogarithmicEqualizationModifier"}) {
       UnitBuilder builder;
       add_block(builder, {.norm_offset = offset, .has_bias = true});
-      const auto modifier = builder.modifier(class_name, RecipeValue::Map{{"smoothing_strength", 0.7}});
+      const auto modifier = builder.modifier(
+          class_name, RecipeValue::Map{{"smoothing_strength", 0.7}, {"scale_search", false}});
       Block before(builder), after(builder);
       const auto reports = builder.run(*modifier, after.unit);
       ASSERT_TRUE(reports.ok()) << reports.error().message();
@@ -176,10 +177,10 @@ TEST(SmoothQuantModifierTest, FoldingKeepsTheFunction) {
   }
 }
 
-TEST(SmoothQuantModifierTest, NeedsRangesOfTheNormsOnly) {
+TEST(SmoothQuantModifierTest, TheFormulaNeedsRangesOfTheNormsOnly) {
   UnitBuilder builder;
   add_block(builder, {});
-  const auto modifier = builder.modifier("SmoothQuantModifier", {});
+  const auto modifier = builder.modifier("SmoothQuantModifier", RecipeValue::Map{{"scale_search", false}});
   for (const ModuleInfo& module : builder.model().modules) {
     EXPECT_EQ(modifier->needs(builder.state(), module),
               module.kind == ModuleKind::kNorm ? kOutputColumnRange : kNoStatistic)
@@ -188,11 +189,25 @@ TEST(SmoothQuantModifierTest, NeedsRangesOfTheNormsOnly) {
   EXPECT_EQ(modifier->grain(builder.state()), Grain::kBlock);
 }
 
+TEST(SmoothQuantModifierTest, TheSearchSamplesTheInputsOfWhatReads) {
+  for (const bool is_strict : {false, true}) {
+    UnitBuilder builder(is_strict);
+    add_block(builder, {});
+    const auto modifier = builder.modifier("SmoothQuantModifier", {});
+    for (const ModuleInfo& module : builder.model().modules) {
+      const bool reads = module.kind == ModuleKind::kLinear;
+      EXPECT_EQ((modifier->needs(builder.state(), module) & kInputSample) != 0, reads && !is_strict)
+          << module.name;
+    }
+  }
+}
+
 TEST(SmoothQuantModifierTest, IgnoreCountsWhenItCoversTheWholeMapping) {
   UnitBuilder builder;
   add_block(builder, {});
   RecipeValue body = RecipeValue::Map{};
   body.set("ignore", RecipeValue::text_list({"re:.*self_attn.*", "re:.*input_layernorm"}));
+  body.set("scale_search", false);
   const auto modifier = builder.modifier("SmoothQuantModifier", body);
   Block block(builder), before(builder);
   ASSERT_THAT(builder.run(*modifier, block.unit).value(), SizeIs(1));
