@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/tensor.h"
 
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -8,11 +10,17 @@
 namespace nibble {
 namespace {
 
+// Matrices of this size lie on huge pages where the system has them: a fault for every 4 KiB of a fresh
+// matrix costs more than filling it.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
 std::byte* allocate_bytes(std::size_t bytes) {
-  const std::size_t padded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* memory = std::aligned_alloc(kAlignment, padded == 0 ? kAlignment : padded);
+  const std::size_t alignment = bytes >= 2 * kHugePage ? kHugePage : kAlignment;
+  const std::size_t padded = (bytes + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, padded == 0 ? alignment : padded);
   if (memory == nullptr) throw std::bad_alloc();
-  std::memset(memory, 0, padded);
+  if (alignment == kHugePage) ::madvise(memory, padded, MADV_HUGEPAGE);
+  std::memset(memory, 0, bytes);
   return static_cast<std::byte*>(memory);
 }
 

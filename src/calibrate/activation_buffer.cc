@@ -68,6 +68,7 @@ Result<ActivationBuffer> ActivationBuffer::create(std::int64_t rows, std::int64_
     budget.give_back(bytes);
     throw std::bad_alloc();
   }
+  ::madvise(memory, bytes, MADV_HUGEPAGE);
   return ActivationBuffer(rows, cols, static_cast<float*>(memory), &budget);
 }
 
@@ -92,8 +93,17 @@ ActivationBuffer::~ActivationBuffer() {
 }
 
 void ActivationBuffer::release(std::int64_t first, std::int64_t count) const {
-  if (!is_spilled() || count == 0) return;
-  // Whole pages only; the pages of a shared mapping keep their content in the file.
+  // The pages of a shared mapping keep their content in the file.
+  if (is_spilled()) drop_pages(first, count);
+}
+
+void ActivationBuffer::discard(std::int64_t first, std::int64_t count) {
+  drop_pages(first, count);
+}
+
+// Whole pages only.
+void ActivationBuffer::drop_pages(std::int64_t first, std::int64_t count) const {
+  if (count == 0) return;
   const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGE_SIZE));
   const auto begin = (reinterpret_cast<std::uintptr_t>(row(first)) + page - 1) / page * page;
   const auto end = reinterpret_cast<std::uintptr_t>(row(first + count)) / page * page;

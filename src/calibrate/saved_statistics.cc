@@ -12,11 +12,22 @@
 namespace nibble {
 namespace {
 
-// Of the tensor `counts` of an input: columns; tokens and sequences of every part; how the shift is kept.
-enum Count : std::size_t { kCols = 0, kTokens = 1, kShift = 1 + 2 * kTokenParts, kCounts };
+// Of the tensor `counts` of an input: columns; tokens and sequences of all and of those compared; tokens of
+// the halves; how the shift is kept.
+enum Count : std::size_t {
+  kCols,
+  kTokens,
+  kSequences,
+  kComparedTokens,
+  kComparedSequences,
+  kHalf,
+  kShift = 7,
+  kCounts
+};
 enum ShiftForm : std::int64_t { kNoShift = 0, kZeroShift = 1, kStoredShift = 2 };
 
-constexpr std::array<const char*, kTokenParts> kPrefixes{"", "half_0.", "half_1."};
+constexpr const char* kCompared = "compared.";
+constexpr std::array<const char*, 2> kHalves{"half_0.", "half_1."};
 
 // Squares of more columns would not fit an address space anyway.
 constexpr std::int64_t kMostCols = std::int64_t{1} << 24;
@@ -97,38 +108,81 @@ class Reader {
   const NamedTensors& tensors_;
 };
 
-Status read_hessian(const Reader& reader, const std::vector<std::int64_t>& counts, std::size_t part,
-                    SavedInput& input) {
-  const std::string name = fmt::format("{}second_moments", kPrefixes[part]);
+Status read_hessian(const Reader& reader, const std::string& prefix, std::int64_t cols, std::int64_t tokens,
+                    std::int64_t sequences, std::unique_ptr<Hessian>& into) {
+  const std::string name = prefix + "second_moments";
   const Tensor* tensor = reader.find(name);
   if (tensor == nullptr) return {};
-  const std::int64_t n = input.record.cols;
-  TRY(reader.check(name, *tensor, DType::kF32, {n * (n + 1) / 2}));
+  TRY(reader.check(name, *tensor, DType::kF32, {cols * (cols + 1) / 2}));
   auto hessian = std::make_unique<Hessian>();
-  TRY_ASSIGN(hessian->mean,
-             reader.values<double>(fmt::format("{}mean", kPrefixes[part]), DType::kF64, n, false));
-  hessian->values = symmetric_matrix(tensor->as<float>(), n);
-  hessian->tokens = counts[kTokens + 2 * part];
-  hessian->sequences = std::max<std::int64_t>(counts[kTokens + 2 * part + 1], 1);
+  TRY_ASSIGN(hessian->mean, reader.values<double>(prefix + "mean", DType::kF64, cols, false));
+  hessian->values = symmetric_matrix(tensor->as<float>(), cols);
+  hessian->tokens = tokens;
+  hessian->sequences = std::max<std::int64_t>(sequences, 1);
   if (hessian->tokens < 1) return bad_data(fmt::format("{} stands for no token", name));
-  input.hessian[part] = std::move(hessian);
+  into = std::move(hessian);
   return {};
 }
 
-Status read_shift(const Reader& reader, std::int64_t form, std::size_t part, SavedInput& input) {
-  if (form != kStoredShift || !input.hessian[part]) return {};
+// Of a half that saw a token.
+Status read_shift(const Reader& reader, const std::vector<std::int64_t>& counts, std::size_t half,
+                  SavedInput& input) {
+  const std::int64_t tokens = counts[kHalf + half];
+  if (counts[kShift] != kStoredShift || tokens < 1) return {};
   const std::int64_t n = input.record.cols;
   auto shift = std::make_unique<InputShift>();
-  shift->tokens = input.hessian[part]->tokens;
+  shift->tokens = tokens;
   shift->values = Matrix(n, n);
-  const std::string name = fmt::format("{}shift", kPrefixes[part]);
+  const std::string name = fmt::format("{}shift", kHalves[half]);
   const Tensor* tensor = reader.find(name);
   if (tensor == nullptr) return bad_data(fmt::format("{} is missing", name));
   TRY(reader.check(name, *tensor, DType::kF32, {n, n}));
   std::ranges::copy(tensor->as<float>(), shift->values.values().begin());
   TRY_ASSIGN(shift->mean, reader.values<double>(name + "_mean", DType::kF64, n, false));
-  input.shift[part] = std::move(shift);
+  input.shift[half] = std::move(shift);
   return {};
+}
+
+Status read_sample(const Reader& reader, SavedInput& input) {
+  const Tensor* tensor = reader.find("sample");
+  if (tensor == nullptr) return {};
+  if (tensor->shape().size() != 2 || tensor->dim(0) < 1)
+    return bad_data(fmt::format("sample is {}, expected rows", to_string(tensor->shape())));
+  TRY(reader.check("sample", *tensor, DType::kF32, {tensor->dim(0), input.record.cols}));
+  input.sample = std::make_unique<Matrix>(tensor->dim(0), input.record.cols);
+  std::ranges::copy(tensor->as<float>(), input.sample->values().begin());
+  return {};
+}
+
+void put_hessian(const Hessian& hessian, const std::string& prefix, std::vector<DeferredTensor>& tensors) {
+  CHECK(!hessian.centred, "statistics are kept as they were gathered");
+  const std::int64_t n = hessian.cols();
+  tensors.push_back({prefix + "second_moments", DType::kF32, {n * (n + 1) / 2}, [&hessian] {
+                       return triangle(hessian.values);
+                     }});
+  tensors.push_back(
+      {prefix + "mean", DType::kF64, {n}, [&hessian] { return vector_tensor(DType::kF64, hessian.mean); }});
+}
+
+// The compared sequences and their shifts.
+void put_comparison(const InputRecord& input, std::vector<std::int64_t>& counts,
+                    std::vector<DeferredTensor>& tensors) {
+  if (input.compared == nullptr) return;
+  counts[kComparedTokens] = input.compared->tokens;
+  counts[kComparedSequences] = input.compared->sequences;
+  if (input.compared != input.hessian) put_hessian(*input.compared, kCompared, tensors);
+  const std::int64_t n = input.cols;
+  for (std::size_t half = 0; half < 2; ++half) {
+    const InputShift* const shift = input.shift[half];
+    if (shift == nullptr) continue;
+    counts[kHalf + half] = shift->tokens;
+    const std::string name = fmt::format("{}shift", kHalves[half]);
+    tensors.push_back({name, DType::kF32, {n, n}, [=] {
+                         return Tensor::of<float>(DType::kF32, {n, n}, shift->values.values());
+                       }});
+    tensors.push_back(
+        {name + "_mean", DType::kF64, {n}, [=] { return vector_tensor(DType::kF64, shift->mean); }});
+  }
 }
 
 }  // namespace
@@ -138,10 +192,10 @@ bool has_zero_shift(const InputRecord& input) {
 }
 
 void SavedInput::link() {
-  for (std::size_t part = 0; part < kTokenParts; ++part) {
-    record.hessian[part] = hessian[part].get();
-    record.shift[part] = shift[part].get();
-  }
+  record.hessian = hessian.get();
+  record.compared = compared ? compared.get() : hessian.get();
+  for (std::size_t half = 0; half < 2; ++half) record.shift[half] = shift[half].get();
+  record.sample = sample.get();
 }
 
 std::vector<DeferredTensor> tensors_of(const InputRecord& input) {
@@ -150,30 +204,17 @@ std::vector<DeferredTensor> tensors_of(const InputRecord& input) {
   std::vector<std::int64_t> counts(kCounts);
   counts[kCols] = n;
   counts[kTokens] = input.tokens;
-  counts[kTokens + 1] = input.sequences;
+  counts[kSequences] = input.sequences;
   const ShiftForm form = form_of(input);
   counts[kShift] = form;
   std::vector<DeferredTensor> tensors;
-  const auto add = [&](std::string name, DType dtype, Shape shape, std::function<Tensor()> make) {
-    tensors.push_back({std::move(name), dtype, std::move(shape), std::move(make)});
-  };
-  for (std::size_t part = 0; part < kTokenParts; ++part) {
-    const Hessian* hessian = input.hessian[part];
-    if (hessian == nullptr || (part > 0 && form == kZeroShift)) continue;
-    CHECK(!hessian->centred, "statistics are kept as they were gathered");
-    if (part > 0) {
-      counts[kTokens + 2 * part] = hessian->tokens;
-      counts[kTokens + 2 * part + 1] = hessian->sequences;
-    }
-    const std::string prefix = kPrefixes[part];
-    add(prefix + "second_moments", DType::kF32, {n * (n + 1) / 2}, [=] { return triangle(hessian->values); });
-    add(prefix + "mean", DType::kF64, {n}, [=] { return vector_tensor(DType::kF64, hessian->mean); });
-    const InputShift* shift = input.shift[part];
-    if (shift == nullptr || form != kStoredShift) continue;
-    add(prefix + "shift", DType::kF32, {n, n}, [=] {
-      return Tensor::of<float>(DType::kF32, {n, n}, shift->values.values());
-    });
-    add(prefix + "shift_mean", DType::kF64, {n}, [=] { return vector_tensor(DType::kF64, shift->mean); });
+  if (input.hessian != nullptr) put_hessian(*input.hessian, "", tensors);
+  if (form == kStoredShift) put_comparison(input, counts, tensors);
+  if (input.sample != nullptr) {
+    const Matrix* const sample = input.sample;
+    tensors.push_back({"sample", DType::kF32, {sample->rows(), n}, [=] {
+                         return Tensor::of<float>(DType::kF32, {sample->rows(), n}, sample->values());
+                       }});
   }
   using Column = std::vector<float> InputRecord::*;
   for (const auto& [name, column] : {std::pair<const char*, Column>{"abs_mean", &InputRecord::abs_mean},
@@ -182,9 +223,9 @@ std::vector<DeferredTensor> tensors_of(const InputRecord& input) {
                                      {"column_max", &InputRecord::column_max}}) {
     if (((*record).*column).empty()) continue;
     const Column kept = column;
-    add(name, DType::kF32, {n}, [=] { return vector_tensor(DType::kF32, (*record).*kept); });
+    tensors.push_back({name, DType::kF32, {n}, [=] { return vector_tensor(DType::kF32, (*record).*kept); }});
   }
-  add("counts", DType::kI64, {kCounts}, [=] { return vector_tensor(DType::kI64, counts); });
+  tensors.push_back({"counts", DType::kI64, {kCounts}, [=] { return vector_tensor(DType::kI64, counts); }});
   std::ranges::sort(tensors, {}, &DeferredTensor::name);
   return tensors;
 }
@@ -212,7 +253,7 @@ Result<SavedInput> input_of(const NamedTensors& tensors) {
   SavedInput input;
   input.record.cols = cols;
   input.record.tokens = counts[kTokens];
-  input.record.sequences = counts[kTokens + 1];
+  input.record.sequences = counts[kSequences];
   const std::pair<const char*, std::vector<float>*> columns[] = {{"abs_mean", &input.record.abs_mean},
                                                                  {"square_mean", &input.record.square_mean},
                                                                  {"column_min", &input.record.column_min},
@@ -220,10 +261,11 @@ Result<SavedInput> input_of(const NamedTensors& tensors) {
   for (const auto& [name, values] : columns) {
     TRY_ASSIGN(*values, reader.values<float>(name, DType::kF32, cols, true));
   }
-  for (std::size_t part = 0; part < kTokenParts; ++part) {
-    TRY(read_hessian(reader, counts, part, input));
-    TRY(read_shift(reader, counts[kShift], part, input));
-  }
+  TRY(read_hessian(reader, "", cols, counts[kTokens], counts[kSequences], input.hessian));
+  TRY(read_hessian(reader, kCompared, cols, counts[kComparedTokens], counts[kComparedSequences],
+                   input.compared));
+  for (std::size_t half = 0; half < 2; ++half) TRY(read_shift(reader, counts, half, input));
+  TRY(read_sample(reader, input));
   input.link();
   return input;
 }

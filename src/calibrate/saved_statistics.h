@@ -20,9 +20,6 @@
 
 namespace nibble {
 
-// All tokens, then the even and the odd sequences.
-inline constexpr int kTokenParts = 3;
-
 // What is known about one input. The matrices belong to somebody else; null or empty: not gathered, or no
 // token came.
 struct InputRecord {
@@ -31,19 +28,24 @@ struct InputRecord {
   std::int64_t tokens = 0;
   std::int64_t sequences = 0;
   std::vector<float> abs_mean, square_mean, column_min, column_max;
-  std::array<const Hessian*, kTokenParts> hessian{};
-  std::array<const InputShift*, kTokenParts> shift{};
+  const Hessian* hessian = nullptr;
+  // Of the sequences that were compared with the original model; the same object when these are all. The
+  // shifts are those of the even and the odd ones.
+  const Hessian* compared = nullptr;
+  std::array<const InputShift*, 2> shift{};
+  const Matrix* sample = nullptr;
 };
 
 // The shift was gathered and is zero: the inputs are the original model's. It is not stored then, and neither
-// are the moments of the halves, which only judge shifts.
+// are the moments of the compared sequences, which only serve shifts.
 bool has_zero_shift(const InputRecord& input);
 
 // The same with its matrices.
 struct SavedInput {
   InputRecord record;
-  std::array<std::unique_ptr<Hessian>, kTokenParts> hessian;
-  std::array<std::unique_ptr<InputShift>, kTokenParts> shift;
+  std::unique_ptr<Hessian> hessian, compared;  // compared: null when the sequences are all
+  std::array<std::unique_ptr<InputShift>, 2> shift;
+  std::unique_ptr<Matrix> sample;
 
   // After the matrices were set.
   void link();

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace nibble {
 namespace {
@@ -32,10 +33,26 @@ void choose(const std::vector<float>& from, std::vector<float>& into, Pick pick)
   for (std::size_t i = 0; i < into.size(); ++i) into[i] = pick(from[i], into[i]);
 }
 
+// As many rows as the larger sample has, from each in proportion to its tokens, evenly spaced.
+Matrix drawn(const Matrix& a, const Matrix& b, const Weights& weights) {
+  const std::int64_t most = std::max(a.rows(), b.rows());
+  const auto share = [&](const Matrix& from, double weight) {
+    return std::min<std::int64_t>(from.rows(), std::llround(weight * static_cast<double>(most)));
+  };
+  const std::int64_t of_a = share(a, weights.a), of_b = share(b, weights.b);
+  Matrix result(of_a + of_b, a.cols());
+  for (std::int64_t r = 0; r < of_a; ++r)
+    std::ranges::copy(a.row(r * a.rows() / of_a), result.row(r).begin());
+  for (std::int64_t r = 0; r < of_b; ++r)
+    std::ranges::copy(b.row(r * b.rows() / of_b), result.row(of_a + r).begin());
+  return result;
+}
+
 SavedInput copy(const SavedInput& input) {
   SavedInput result;
   result.record = input.record;
-  if (input.hessian[0]) result.hessian[0] = std::make_unique<Hessian>(*input.hessian[0]);
+  if (input.hessian) result.hessian = std::make_unique<Hessian>(*input.hessian);
+  if (input.sample) result.sample = std::make_unique<Matrix>(*input.sample);
   result.link();
   return result;
 }
@@ -84,7 +101,8 @@ Status check_origins(const StatisticsFile& a, const StatisticsFile& b) {
 std::vector<std::string> suffixes(const StatisticsFile::Entry& entry) {
   std::vector<std::string> names;
   for (const SafetensorsEntry& tensor : entry.tensors) {
-    if (!tensor.name.starts_with("half_") && !tensor.name.starts_with("shift")) names.push_back(tensor.name);
+    const bool compares = tensor.name.starts_with("half_") || tensor.name.starts_with("compared.");
+    if (!compares) names.push_back(tensor.name);
   }
   std::ranges::sort(names);
   return names;
@@ -128,12 +146,16 @@ SavedInput merged(const SavedInput& a, const SavedInput& b) {
   weights.mix(a.record.square_mean, into.square_mean);
   choose(a.record.column_min, into.column_min, [](float x, float y) { return std::min(x, y); });
   choose(a.record.column_max, into.column_max, [](float x, float y) { return std::max(x, y); });
-  if (!a.hessian[0] || !result.hessian[0]) return result;
-  Hessian& hessian = *result.hessian[0];
-  weights.mix(a.hessian[0]->values.values(), hessian.values.values());
-  weights.mix(a.hessian[0]->mean, hessian.mean);
-  hessian.tokens += a.hessian[0]->tokens;
-  hessian.sequences += a.hessian[0]->sequences;
+  if (a.sample && result.sample) {
+    result.sample = std::make_unique<Matrix>(drawn(*a.sample, *result.sample, weights));
+    result.link();
+  }
+  if (!a.hessian || !result.hessian) return result;
+  Hessian& hessian = *result.hessian;
+  weights.mix(a.hessian->values.values(), hessian.values.values());
+  weights.mix(a.hessian->mean, hessian.mean);
+  hessian.tokens += a.hessian->tokens;
+  hessian.sequences += a.hessian->sequences;
   return result;
 }
 

@@ -26,7 +26,7 @@ struct InputSummary {
   std::string set;
   std::vector<std::string> modules;
   std::int64_t cols = 0, tokens = 0, sequences = 0;
-  std::vector<std::string> statistics;  // "columns", "second_moments", "shift"
+  std::vector<std::string> statistics;  // "columns", "second_moments", "sample", "shift"
   std::optional<double> trace;          // of the second moments: E |x|^2
   // Largest over smallest eigenvalue of the second moments (64 steps of power iteration each, never above the
   // true one); empty also where they are not positive definite in fp64.

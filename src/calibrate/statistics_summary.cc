@@ -72,8 +72,8 @@ Result<std::vector<InputSummary>> summarise_statistics(const StatisticsFile& fil
       row.tokens = input.record.tokens;
       row.sequences = input.record.sequences;
       if (!input.record.abs_mean.empty()) row.statistics.emplace_back("columns");
-      if (input.hessian[0]) {
-        const Matrix& h = input.hessian[0]->values;
+      if (input.hessian) {
+        const Matrix& h = input.hessian->values;
         row.statistics.emplace_back("second_moments");
         double trace = 0;
         for (std::int64_t c = 0; c < h.rows(); ++c) trace += static_cast<double>(h.at(c, c));
@@ -81,7 +81,8 @@ Result<std::vector<InputSummary>> summarise_statistics(const StatisticsFile& fil
         if (const auto smallest = smallest_eigenvalue(context.pool, h))
           row.condition = largest_eigenvalue(h) / *smallest;
       }
-      if (input.shift[0]) row.statistics.emplace_back("shift");
+      if (input.sample) row.statistics.emplace_back("sample");
+      if (input.shift[0] || input.shift[1]) row.statistics.emplace_back("shift");
       rows.push_back(std::move(row));
     }
   }

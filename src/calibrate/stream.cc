@@ -54,6 +54,8 @@ Status Stream::begin_move(int stage, std::int64_t input_width) {
 
 void Stream::put(const Chunk& chunk, const BlockState& state) {
   copy_in(state.hidden, chunk, hidden_);
+  // A chunk that has moved on is not loaded again at the old point.
+  if (input_) input_->discard(chunk.first_row, chunk.rows());
   if (next_stage_ != 0) copy_in(state.input, chunk, *next_input_);
 }
 

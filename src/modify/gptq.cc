@@ -48,29 +48,45 @@ Result<solver::SweepPlan> make_plan(const Matrix& weight, const Hessian& hessian
 
 }  // namespace
 
+Result<const GptqMetrics::Metric*> GptqMetrics::of(ThreadPool& pool, const Hessian& hessian,
+                                                   const std::vector<std::int32_t>& order,
+                                                   double dampening_frac) {
+  if (hessian_ == &hessian && order_ == order && dampening_frac_ == dampening_frac) return &metric_;
+  hessian_ = nullptr;
+  metric_ = {};
+  metric_.damped = solver::without_dead(hessian.values, 1.0, 0.0);
+  TRY_ASSIGN(metric_.factor, solver::inverse_factor(pool, metric_.damped, order, dampening_frac));
+  for (std::int64_t c = 0; c < hessian.cols(); ++c)
+    metric_.damped.at(c, c) += static_cast<float>(metric_.factor.lambda);
+  hessian_ = &hessian;
+  order_ = order;
+  dampening_frac_ = dampening_frac;
+  return &metric_;
+}
+
 Result<GptqResult> gptq(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
-                        const QuantizationArgs& args, const GptqOptions& options) {
+                        const QuantizationArgs& args, const GptqOptions& options, GptqMetrics* shared) {
   TRY_ASSIGN(solver::SweepPlan plan, make_plan(weight, hessian, args, options));
-  Matrix metric = solver::without_dead(hessian.values, 1.0, 0.0);
-  plan.order = column_order(metric, plan.grid.units, options.order);
-  TRY_ASSIGN(const solver::InverseFactor factor,
-             solver::inverse_factor(pool, metric, plan.order, options.dampening_frac));
-  plan.u = &factor.u;
+  plan.order = column_order(hessian.values, plan.grid.units, options.order);
+  GptqMetrics own;
+  TRY_ASSIGN(const GptqMetrics::Metric* const metric,
+             (shared != nullptr ? *shared : own).of(pool, hessian, plan.order, options.dampening_frac));
+  plan.u = &metric->factor.u;
   const solver::ScaleSearch search(
       solver::search_options(plan.grid, options.scale_finalists, options.negative_scales), plan.grid);
   if (options.search_scales && plan.grid.units.is_per_row()) plan.search = &search;
 
   GptqResult result;
-  TRY_ASSIGN(result.params, start_params(pool, weight, metric, plan.grid, args, options));
-  result.damping = factor.damping;
-  for (std::int64_t c = 0; c < metric.rows(); ++c) metric.at(c, c) += static_cast<float>(factor.lambda);
-  const Matrix start = options.magr_strength > 0 ? reduce_magnitudes(pool, weight, metric, plan.grid.units,
-                                                                     {.strength = options.magr_strength})
-                                                 : Matrix();
+  TRY_ASSIGN(result.params, start_params(pool, weight, metric->damped, plan.grid, args, options));
+  result.damping = metric->factor.damping;
+  const Matrix start = options.magr_strength > 0
+                           ? reduce_magnitudes(pool, weight, metric->damped, plan.grid.units,
+                                               {.strength = options.magr_strength})
+                           : Matrix();
   solver::SweepResult swept = solver::sweep_layer(pool, plan, start.empty() ? weight : start, result.params);
   result.weight = std::move(swept.weight);
   result.codes = std::move(swept.codes);
-  refine(pool, weight, metric, plan.grid, options.keep, options.refine, result.codes, result.weight,
+  refine(pool, weight, metric->damped, plan.grid, options.keep, options.refine, result.codes, result.weight,
          result.params);
   result.loss = solver::layer_loss(pool, result.weight, weight, hessian.values);
   return result;

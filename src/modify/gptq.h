@@ -68,11 +68,32 @@ struct GptqOptions {
   const Matrix* keep = nullptr;         // [rows, cols] of 0 and 1: weights with 0 stay exactly 0
 };
 
+// What layers that read one input share, while they ask one after the other: the inverse factor and the
+// damped metric. Only those of the last input are kept: experts have inputs of their own.
+class GptqMetrics {
+ public:
+  struct Metric {
+    solver::InverseFactor factor;
+    Matrix damped;
+  };
+  // The Hessian must live until the next call.
+  Result<const Metric*> of(ThreadPool& pool, const Hessian& hessian, const std::vector<std::int32_t>& order,
+                           double dampening_frac);
+
+ private:
+  const Hessian* hessian_ = nullptr;
+  std::vector<std::int32_t> order_;
+  double dampening_frac_ = 0;
+  Metric metric_;
+};
+
 // Our own GPTQ. `weight` may be a shifted target (target_shift.h); `hessian` may be centred (then call
 // update_bias). Dead channels keep their rounded weights. `loss` is sum over rows of (w - q) H (w - q)^T:
-// with H the mean over tokens, the squared output error per token.
+// with H the mean over tokens, the squared output error per token. `shared`: of
+// the layers that read the same input; null: nothing is shared.
 Result<GptqResult> gptq(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
-                        const QuantizationArgs& args, const GptqOptions& options);
+                        const QuantizationArgs& args, const GptqOptions& options,
+                        GptqMetrics* shared = nullptr);
 
 // Round to nearest under the same scheme and min-max scales (`params` of the options if given), with its
 // loss: what the report compares with.

@@ -79,7 +79,7 @@ Result<GptqResult> GptqModifier::solve_strict(const ModuleWork& work, const Laye
 
 Result<GptqResult> GptqModifier::solve_own(const ModuleWork& work, const LayerTarget& target,
                                            const QuantParams& observed, const Matrix* keep,
-                                           ThreadPool& pool) const {
+                                           GptqMetrics& metrics, ThreadPool& pool) const {
   const Arguments& arguments = config().arguments;
   GptqOptions options;
   options.dampening_frac = correction_.dampening_frac;
@@ -92,7 +92,9 @@ Result<GptqResult> GptqModifier::solve_own(const ModuleWork& work, const LayerTa
   options.refine.rounds = static_cast<int>(arguments.integer("refine_rounds"));
   options.magr_strength = arguments.number("magr");
   options.keep = keep;
-  return gptq(pool, target.weight(), target.metric(), *work.scheme->weights, options);
+  // A centred metric is the module's own.
+  GptqMetrics* const shared = target.updates_bias() ? nullptr : &metrics;
+  return gptq(pool, target.weight(), target.metric(), *work.scheme->weights, options, shared);
 }
 
 // Under strict rules the codes are made from the stored weight, as the reference does at save.
@@ -114,18 +116,18 @@ Status GptqModifier::store(ModuleWork& work, const GptqResult& result, const Wei
   return {};
 }
 
-Result<LayerReport> GptqModifier::compress(ModuleWork& work, const WeightParams& observed,
+Result<LayerReport> GptqModifier::compress(ModuleWork& work, const WeightParams& observed, Shared& shared,
                                            ThreadPool& pool) const {
   const auto start = std::chrono::steady_clock::now();
   const QuantizationArgs& args = *work.scheme->weights;
-  TRY_ASSIGN(const LayerTarget target, LayerTarget::make(pool, work, correction_));
+  TRY_ASSIGN(const LayerTarget target, LayerTarget::make(pool, work, correction_, shared.shifts));
   const Matrix& weight = target.original();
   const QuantParams params = solver_params(observed, args, weight.rows(), weight.cols());
   const bool keeps = !is_strict_ && keeps_zeros(work, weight);
   const Matrix keep = keeps ? nonzero_mask(weight) : Matrix();
-  TRY_ASSIGN(const GptqResult result, is_strict_
-                                          ? solve_strict(work, target, params, pool)
-                                          : solve_own(work, target, params, keeps ? &keep : nullptr, pool));
+  TRY_ASSIGN(const GptqResult result,
+             is_strict_ ? solve_strict(work, target, params, pool)
+                        : solve_own(work, target, params, keeps ? &keep : nullptr, shared.metrics, pool));
   TRY_ASSIGN(const Tensor nearest, simulate_weight(pool, work.weight, args, observed));
   Matrix rounded(weight.rows(), weight.cols());
   nearest.decode_f32(0, rounded.values());
@@ -150,13 +152,14 @@ Result<LayerReport> GptqModifier::compress(ModuleWork& work, const WeightParams&
 
 Result<std::vector<LayerReport>> GptqModifier::on_sequential_epoch_end(UnitWork& unit, Context& context) {
   TRY_ASSIGN(const auto observed, observe_unit(unit, context.pool));
+  Shared shared{UnitShifts(unit), {}};
   std::vector<LayerReport> reports;
   for (std::size_t i = 0; i < unit.modules.size(); ++i) {
     ModuleWork& work = unit.modules[i];
     TRY(store_activation_params(work));
     if (!observed[i]) continue;
     if (has_hessian(work)) {
-      auto report = compress(work, *observed[i], context.pool);
+      auto report = compress(work, *observed[i], shared, context.pool);
       if (!report.ok()) return std::move(report).at(work.module->name).error();
       reports.push_back(std::move(report).value());
       continue;

@@ -23,10 +23,15 @@ class GptqModifier final : public Modifier {
   Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
 
  private:
-  struct Solved;
-  Result<LayerReport> compress(ModuleWork& work, const WeightParams& observed, ThreadPool& pool) const;
+  // What the modules of a unit share.
+  struct Shared {
+    UnitShifts shifts;
+    GptqMetrics metrics;
+  };
+  Result<LayerReport> compress(ModuleWork& work, const WeightParams& observed, Shared& shared,
+                               ThreadPool& pool) const;
   Result<GptqResult> solve_own(const ModuleWork& work, const LayerTarget& target, const QuantParams& observed,
-                               const Matrix* keep, ThreadPool& pool) const;
+                               const Matrix* keep, GptqMetrics& metrics, ThreadPool& pool) const;
   Result<GptqResult> solve_strict(const ModuleWork& work, const LayerTarget& target,
                                   const QuantParams& observed, ThreadPool& pool) const;
   Status store(ModuleWork& work, const GptqResult& result, const WeightParams& observed,

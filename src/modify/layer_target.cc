@@ -5,49 +5,42 @@
 #include <limits>
 
 #include "modify/solver/loss.h"
-#include "modify/target_shift.h"
 #include "modify/work_values.h"
 
 namespace nibble {
 namespace {
 
 bool is_zero(const InputShift* shift) {
-  return shift == nullptr || std::ranges::all_of(shift->values.values(), [](float v) { return v == 0; });
+  return std::ranges::all_of(shift->values.values(), [](float v) { return v == 0; });
 }
 
-// The moments of the sequences that are compared with the original model, about their means if asked.
-class Compared {
- public:
-  Compared(const ModuleStatistics& seen, bool is_centred) : hessian_(seen.compared_hessian) {
-    for (const int half : {0, 1}) shifts_[half] = seen.half_shift[half];
-    if (!is_centred) return;
-    hessian_ = &own_hessian_.emplace(centred(*seen.compared_hessian));
-    for (const int half : {0, 1}) {
-      if (shifts_[half] == nullptr) continue;
-      shifts_[half] = &own_shifts_[half].emplace(centred(*shifts_[half], own_hessian_->mean));
-    }
+std::vector<const InputShift*> shifts_of(const ModuleStatistics& seen) {
+  std::vector<const InputShift*> shifts;
+  for (const InputShift* shift : seen.half_shift) {
+    if (shift != nullptr) shifts.push_back(shift);
   }
-  Compared(const Compared&) = delete;
-  Compared& operator=(const Compared&) = delete;
+  return shifts;
+}
 
-  const Hessian& hessian() const { return *hessian_; }
-  const InputShift* shift(std::size_t half) const { return shifts_[half]; }
-  // Of the tokens, in the first half.
-  double share() const {
-    const auto count = [this](std::size_t h) { return shifts_[h] ? shifts_[h]->tokens : std::int64_t{0}; };
-    return static_cast<double>(count(0)) / static_cast<double>(count(0) + count(1));
+// Of the compared tokens, in the first of the parts.
+double first_share(const std::vector<const InputShift*>& shifts) {
+  if (shifts.size() < 2) return 1;
+  const auto first = static_cast<double>(shifts[0]->tokens);
+  return first / (first + static_cast<double>(shifts[1]->tokens));
+}
+
+// Moments and shifts of the compared tokens about their means.
+struct Centred {
+  explicit Centred(const ModuleStatistics& seen) : hessian(centred(*seen.compared_hessian)) {
+    for (const InputShift* shift : shifts_of(seen)) shifts.push_back(centred(*shift, hessian.mean));
   }
-
- private:
-  const Hessian* hessian_;
-  const InputShift* shifts_[2];
-  std::optional<Hessian> own_hessian_;
-  std::optional<InputShift> own_shifts_[2];
-};
-
-struct Shift {
-  Matrix direction;
-  double strength = 0;
+  Result<ShiftDirections> directions(ThreadPool& pool, const Matrix& weight, double dampening_frac) const {
+    std::vector<const InputShift*> pointers;
+    for (const InputShift& shift : shifts) pointers.push_back(&shift);
+    return ShiftSolver(hessian, pointers, dampening_frac, weight.rows()).directions(pool, weight);
+  }
+  Hessian hessian;
+  std::vector<InputShift> shifts;
 };
 
 // first * share + second * (1 - share)
@@ -59,41 +52,18 @@ Matrix mixed(Matrix first, double share, const Matrix& second) {
 }
 
 // The direction that the deviations of one half of the sequences give is judged on those of the other half,
-// both ways; the direction of all is the mean of the two. Both are taken in the metric of all compared
-// tokens: one factorisation, and one matrix instead of three.
-Result<Shift> judged_shift(ThreadPool& pool, const Matrix& weight, const Compared& compared,
-                           double dampening_frac) {
-  const InputShift* const shifts[2] = {compared.shift(0), compared.shift(1)};
-  if (shifts[0] == nullptr || shifts[1] == nullptr) return Shift{};
-  TRY_ASSIGN(std::vector<Matrix> directions,
-             shift_directions(pool, weight, compared.hessian(), shifts, dampening_frac));
-  Shift shift;
-  for (const std::size_t found : {std::size_t{0}, std::size_t{1}}) {
-    shift.strength +=
-        held_out_strength(pool, weight, directions[found], compared.hessian(), *shifts[1 - found]) / 2;
-  }
-  shift.direction = mixed(std::move(directions[0]), compared.share(), directions[1]);
-  return shift;
-}
-
-Result<Shift> given_shift(ThreadPool& pool, const Matrix& weight, const Compared& compared, double strength,
-                          double dampening_frac) {
-  const InputShift* const first = compared.shift(0);
-  InputShift all = first != nullptr ? *first : *compared.shift(1);
-  if (first != nullptr && compared.shift(1) != nullptr)
-    all.values = mixed(std::move(all.values), compared.share(), compared.shift(1)->values);
-  TRY_ASSIGN(Matrix direction, shift_direction(pool, weight, compared.hessian(), all, dampening_frac));
-  return Shift{std::move(direction), strength};
+// both ways; without a second half nothing can be judged.
+double judged_strength(const ShiftDirections& directions) {
+  if (directions.direction.size() < 2) return 0;
+  return (held_out_strength(directions, 0, 1) + held_out_strength(directions, 1, 0)) / 2;
 }
 
 std::vector<double> deviation_mean(const ModuleStatistics& seen) {
-  const Compared compared(seen, false);
-  std::vector<double> mean(static_cast<std::size_t>(seen.compared_hessian->cols()));
-  const double share[2] = {compared.share(), 1 - compared.share()};
-  for (const std::size_t half : {std::size_t{0}, std::size_t{1}}) {
-    if (compared.shift(half) == nullptr) continue;
-    for (std::size_t c = 0; c < mean.size(); ++c) mean[c] += share[half] * compared.shift(half)->mean[c];
-  }
+  const std::vector<const InputShift*> shifts = shifts_of(seen);
+  std::vector<double> mean = shifts[0]->mean;
+  if (shifts.size() < 2) return mean;
+  const double share = first_share(shifts);
+  for (std::size_t c = 0; c < mean.size(); ++c) mean[c] = share * mean[c] + (1 - share) * shifts[1]->mean[c];
   return mean;
 }
 
@@ -120,8 +90,22 @@ unsigned correction_needs(const CorrectionOptions& options) {
   return options.target ? kHessian | kInputShift : kHessian;
 }
 
+UnitShifts::UnitShifts(const UnitWork& unit) {
+  for (const ModuleWork& work : unit.modules) {
+    if (work.statistics && work.statistics->compared_hessian)
+      rows_[work.statistics->compared_hessian] += work.module->rows;
+  }
+}
+
+ShiftSolver& UnitShifts::of(const ModuleStatistics& seen, double dampening_frac) {
+  const Hessian* const hessian = seen.compared_hessian;
+  if (last_ != hessian) solver_.emplace(*hessian, shifts_of(seen), dampening_frac, rows_[hessian]);
+  last_ = hessian;
+  return *solver_;
+}
+
 Result<LayerTarget> LayerTarget::make(ThreadPool& pool, const ModuleWork& work,
-                                      const CorrectionOptions& options) {
+                                      const CorrectionOptions& options, UnitShifts& shifts) {
   const ModuleStatistics& seen = *work.statistics;
   LayerTarget target;
   target.original_ = weight_matrix(work);
@@ -129,16 +113,18 @@ Result<LayerTarget> LayerTarget::make(ThreadPool& pool, const ModuleWork& work,
   const bool is_centred = options.bias && work.bias.has_value();
   if (is_centred) target.centred_ = centred(*seen.hessian);
   // In the first block nothing deviates yet.
-  if (!options.target || (is_zero(seen.half_shift[0]) && is_zero(seen.half_shift[1]))) return target;
+  if (!options.target || std::ranges::all_of(shifts_of(seen), is_zero)) return target;
   target.deviation_mean_ = deviation_mean(seen);
-  const Compared compared(seen, is_centred);
-  TRY_ASSIGN(const Shift shift,
-             options.strength
-                 ? given_shift(pool, target.original_, compared, *options.strength, options.dampening_frac)
-                 : judged_shift(pool, target.original_, compared, options.dampening_frac));
-  if (shift.strength == 0) return target;
-  target.strength_ = shift.strength;
-  target.shifted_ = shifted_target(target.original_, shift.direction, shift.strength);
+  const Matrix& weight = target.original_;
+  TRY_ASSIGN(ShiftDirections found, is_centred
+                                        ? Centred(seen).directions(pool, weight, options.dampening_frac)
+                                        : shifts.of(seen, options.dampening_frac).directions(pool, weight));
+  target.strength_ = options.strength ? *options.strength : judged_strength(found);
+  if (target.strength_ == 0) return target;
+  Matrix direction = std::move(found.direction[0]);
+  if (found.direction.size() > 1)
+    direction = mixed(std::move(direction), first_share(shifts_of(seen)), found.direction[1]);
+  target.shifted_ = shifted_target(weight, direction, target.strength_);
   return target;
 }
 

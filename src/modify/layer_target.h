@@ -4,11 +4,13 @@
 // takes up the mean, about its mean.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "modify/modifier.h"
+#include "modify/target_shift.h"
 
 namespace nibble {
 
@@ -25,10 +27,24 @@ struct CorrectionOptions {
 CorrectionOptions correction_options(const Arguments& arguments, bool is_strict);
 unsigned correction_needs(const CorrectionOptions& options);
 
+// The shifts of the inputs of a unit. Linears that read the same one ask one after the other; only the last
+// is kept, since experts have inputs of their own.
+class UnitShifts {
+ public:
+  explicit UnitShifts(const UnitWork& unit);
+  ShiftSolver& of(const ModuleStatistics& seen, double dampening_frac);
+
+ private:
+  std::map<const Hessian*, std::int64_t> rows_;  // of all linears, by input
+  const Hessian* last_ = nullptr;
+  std::optional<ShiftSolver> solver_;
+};
+
 class LayerTarget {
  public:
-  // The module has a Hessian.
-  static Result<LayerTarget> make(ThreadPool& pool, const ModuleWork& work, const CorrectionOptions& options);
+  // The module has a Hessian; `shifts` is that of its unit.
+  static Result<LayerTarget> make(ThreadPool& pool, const ModuleWork& work, const CorrectionOptions& options,
+                                  UnitShifts& shifts);
 
   const Matrix& original() const { return original_; }
   const Matrix& weight() const { return shifted_.empty() ? original_ : shifted_; }

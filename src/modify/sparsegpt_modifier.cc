@@ -102,11 +102,11 @@ unsigned SparseGptModifier::needs(const ModelState&, const ModuleInfo& module) c
 }
 
 Result<LayerReport> SparseGptModifier::prune_module(ModuleWork& work, const PrunePattern& pattern,
-                                                    ThreadPool& pool) const {
+                                                    UnitShifts& shifts, ThreadPool& pool) const {
   if (!work.statistics || !work.statistics->hessian)
     return prune_by_magnitude(work, pattern, class_name(), pool);
   const Arguments& arguments = config().arguments;
-  TRY_ASSIGN(const LayerTarget target, LayerTarget::make(pool, work, correction()));
+  TRY_ASSIGN(const LayerTarget target, LayerTarget::make(pool, work, correction(), shifts));
   PruneOptions options;
   options.pattern = pattern;
   options.dampening_frac = correction().dampening_frac;
@@ -128,10 +128,11 @@ Result<LayerReport> SparseGptModifier::prune_module(ModuleWork& work, const Prun
 
 Result<std::vector<LayerReport>> SparseGptModifier::on_sequential_epoch_end(UnitWork& unit,
                                                                             Context& context) {
+  UnitShifts shifts(unit);
   return prune_unit(
       unit, [&](const ModuleInfo& module) { return pattern_of(module); },
       [&](ModuleWork& work, const PrunePattern& pattern) {
-        return prune_module(work, pattern, context.pool);
+        return prune_module(work, pattern, shifts, context.pool);
       });
 }
 
@@ -159,9 +160,9 @@ Result<LayerReport> WandaPruningModifier::prune_plainly(ModuleWork& work, const 
 }
 
 Result<LayerReport> WandaPruningModifier::prune_well(ModuleWork& work, const PrunePattern& pattern,
-                                                     ThreadPool& pool) const {
+                                                     UnitShifts& shifts, ThreadPool& pool) const {
   const Arguments& arguments = config().arguments;
-  TRY_ASSIGN(const LayerTarget target, LayerTarget::make(pool, work, correction()));
+  TRY_ASSIGN(const LayerTarget target, LayerTarget::make(pool, work, correction(), shifts));
   // Weights that are zero in the original go first, also where the shifted target has others there.
   Matrix scored = target.weight();
   if (has_earlier_mask(*work.module)) scored = masked(scored, nonzero_mask(target.original()));
@@ -184,13 +185,15 @@ Result<LayerReport> WandaPruningModifier::prune_well(ModuleWork& work, const Pru
 
 Result<std::vector<LayerReport>> WandaPruningModifier::on_sequential_epoch_end(UnitWork& unit,
                                                                                Context& context) {
+  UnitShifts shifts(unit);
   return prune_unit(
       unit, [&](const ModuleInfo& module) { return pattern_of(module); },
       [&](ModuleWork& work, const PrunePattern& pattern) {
         if (!work.statistics || work.statistics->input_square_mean.empty())
           return prune_by_magnitude(work, pattern, class_name(), context.pool);
         const bool solves = !is_strict() && work.statistics->hessian;
-        return solves ? prune_well(work, pattern, context.pool) : prune_plainly(work, pattern, context.pool);
+        return solves ? prune_well(work, pattern, shifts, context.pool)
+                      : prune_plainly(work, pattern, context.pool);
       });
 }
 

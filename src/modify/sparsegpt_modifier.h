@@ -18,7 +18,8 @@ class SparseGptModifier final : public SparsityModifier {
   Result<std::vector<LayerReport>> on_sequential_epoch_end(UnitWork& unit, Context& context) override;
 
  private:
-  Result<LayerReport> prune_module(ModuleWork& work, const PrunePattern& pattern, ThreadPool& pool) const;
+  Result<LayerReport> prune_module(ModuleWork& work, const PrunePattern& pattern, UnitShifts& shifts,
+                                   ThreadPool& pool) const;
 };
 
 class WandaPruningModifier final : public SparsityModifier {
@@ -31,7 +32,8 @@ class WandaPruningModifier final : public SparsityModifier {
 
  private:
   Result<LayerReport> prune_plainly(ModuleWork& work, const PrunePattern& pattern, ThreadPool& pool) const;
-  Result<LayerReport> prune_well(ModuleWork& work, const PrunePattern& pattern, ThreadPool& pool) const;
+  Result<LayerReport> prune_well(ModuleWork& work, const PrunePattern& pattern, UnitShifts& shifts,
+                                 ThreadPool& pool) const;
 };
 
 }  // namespace nibble

@@ -35,62 +35,74 @@ std::unique_ptr<double[]> to_fp64(const Matrix& m) {
   return values;
 }
 
-// Replaces the rows of `right` [rows, n] by right (H + lambda I)^-1.
-Status solve_damped(ThreadPool& pool, const Matrix& hessian, double dampening_frac, std::int64_t rows,
-                    double* right) {
+// Replaces the rows of `right` [rows, n] by right (H + lambda I)^-1; lambda.
+Result<double> solve_damped(ThreadPool& pool, const Matrix& hessian, double dampening_frac, std::int64_t rows,
+                            double* right) {
   const std::int64_t n = hessian.rows();
   const Matrix metric = solver::without_dead(hessian, 1.0, 0.0);
   for (double frac = dampening_frac; frac < 1e3; frac = std::max(frac * 10, 1e-4)) {
     const auto left = to_fp64(metric);
     const double lambda = solver::damping_lambda(metric, frac);
     for (std::int64_t i = 0; i < n; ++i) left[static_cast<std::size_t>(i * n + i)] += lambda;
-    if (kernels::solve_symmetric(pool, n, left.get(), rows, right).ok()) return {};
+    if (kernels::solve_symmetric(pool, n, left.get(), rows, right).ok()) return lambda;
   }
   return bad_data("the Hessian is not positive definite, whatever the damping",
                   "its entries are not a matrix of second moments: check the saved statistics");
 }
 
+// The same for several matrices of one width.
+Result<double> solve_all(ThreadPool& pool, const Matrix& hessian, double dampening_frac,
+                         std::vector<Matrix>& sides) {
+  const std::int64_t n = hessian.rows();
+  std::int64_t rows = 0;
+  for (const Matrix& side : sides) rows += side.rows();
+  const auto right = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(rows * n));
+  double* at = right.get();
+  for (const Matrix& side : sides) at = std::ranges::copy(side.values(), at).out;
+  TRY_ASSIGN(const double lambda, solve_damped(pool, hessian, dampening_frac, rows, right.get()));
+  const double* from = right.get();
+  for (Matrix& side : sides) {
+    for (float& value : side.values()) value = static_cast<float>(*from++);
+  }
+  return lambda;
+}
+
 }  // namespace
 
-Result<std::vector<Matrix>> shift_directions(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
-                                             std::span<const InputShift* const> shifts,
-                                             double dampening_frac) {
-  TRY(solver::check_layer(weight, hessian.values));
-  const std::int64_t n = weight.cols();
-  const bool by_rows = weight.rows() <= n;  // solve W S, else S
-  const std::int64_t rows = by_rows ? weight.rows() : n;
-  const auto count = static_cast<std::int64_t>(shifts.size());
-  const auto right = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(count * rows * n));
-  for (std::int64_t k = 0; k < count; ++k) {
-    const InputShift& shift = *shifts[static_cast<std::size_t>(k)];
-    CHECK(shift.values.rows() == n, "the shift has the weight's width");
-    const Matrix side = by_rows ? product(pool, weight, shift.values) : shift.values;
-    std::copy_n(side.data(), rows * n, right.get() + k * rows * n);
+ShiftSolver::ShiftSolver(const Hessian& hessian, std::vector<const InputShift*> shifts, double dampening_frac,
+                         std::int64_t rows)
+    : hessian_(hessian),
+      shifts_(std::move(shifts)),
+      dampening_frac_(dampening_frac),
+      is_shared_(rows > hessian.cols()) {}
+
+Result<ShiftDirections> ShiftSolver::directions(ThreadPool& pool, const Matrix& weight) {
+  TRY(solver::check_layer(weight, hessian_.values));
+  ShiftDirections result;
+  for (const InputShift* shift : shifts_) {
+    CHECK(shift->values.rows() == weight.cols(), "the shift has the weight's width");
+    result.cross.push_back(product(pool, weight, shift->values));
   }
-  TRY(solve_damped(pool, hessian.values, dampening_frac, count * rows, right.get()));
-  std::vector<Matrix> directions;
-  for (std::int64_t k = 0; k < count; ++k) {
-    Matrix solved(rows, n);
-    for (std::int64_t i = 0; i < rows * n; ++i)
-      solved.data()[i] = static_cast<float>(right[static_cast<std::size_t>(k * rows * n + i)]);
-    directions.push_back(by_rows ? std::move(solved) : product(pool, weight, solved));
+  if (!is_shared_) {
+    result.direction = result.cross;
+    TRY_ASSIGN(result.lambda, solve_all(pool, hessian_.values, dampening_frac_, result.direction));
+    return result;
   }
-  return directions;
+  if (solved_.empty()) {
+    for (const InputShift* shift : shifts_) solved_.push_back(shift->values);
+    TRY_ASSIGN(lambda_, solve_all(pool, hessian_.values, dampening_frac_, solved_));
+  }
+  for (const Matrix& solved : solved_) result.direction.push_back(product(pool, weight, solved));
+  result.lambda = lambda_;
+  return result;
 }
 
-Result<Matrix> shift_direction(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
-                               const InputShift& shift, double dampening_frac) {
-  const InputShift* const only = &shift;
-  TRY_ASSIGN(std::vector<Matrix> directions,
-             shift_directions(pool, weight, hessian, std::span(&only, 1), dampening_frac));
-  return std::move(directions[0]);
-}
-
-// E ||(W + a D) x - W x_original||^2 = a^2 tr(D H D^T) - 2 a <D, W S> + const.
-double held_out_strength(ThreadPool& pool, const Matrix& weight, const Matrix& direction,
-                         const Hessian& held_out_hessian, const InputShift& held_out_shift) {
-  const double curvature = dot(direction, product(pool, direction, held_out_hessian.values));
-  const double slope = dot(direction, product(pool, weight, held_out_shift.values));
+// E ||(W + a D) x - W x_original||^2 = a^2 tr(D H D^T) - 2 a <D, W S> + const, and D (H + lambda I) = W
+// S_found.
+double held_out_strength(const ShiftDirections& directions, std::size_t found, std::size_t there) {
+  const Matrix& d = directions.direction[found];
+  const double curvature = dot(d, directions.cross[found]) - directions.lambda * dot(d, d);
+  const double slope = dot(d, directions.cross[there]);
   if (!(curvature > 0) || !std::isfinite(slope)) return 0;
   return std::clamp(slope / curvature, 0.0, 1.0);
 }

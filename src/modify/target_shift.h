@@ -15,19 +15,34 @@
 
 namespace nibble {
 
-// W S (H + lambda I)^-1 with lambda = dampening_frac * mean diagonal. Both statistics are of the same tokens.
-Result<Matrix> shift_direction(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
-                               const InputShift& shift, double dampening_frac);
+// One linear under the shifts of parts of the tokens. `direction` = W S (H + lambda I)^-1, `cross` = W S.
+struct ShiftDirections {
+  std::vector<Matrix> direction, cross;
+  double lambda = 0;
+};
 
-// The same for several shifts under one Hessian: one factorisation, and no more right-hand sides a shift than
-// the weight has rows or columns.
-Result<std::vector<Matrix>> shift_directions(ThreadPool& pool, const Matrix& weight, const Hessian& hessian,
-                                             std::span<const InputShift* const> shifts,
-                                             double dampening_frac);
+// The shifts of one input, for all linears that read it: one factorisation, and no more right-hand sides than
+// the input has columns or the linears have rows.
+class ShiftSolver {
+ public:
+  // Hessian and shifts must outlive it. lambda = dampening_frac * mean diagonal. `rows`: of all linears.
+  ShiftSolver(const Hessian& hessian, std::vector<const InputShift*> shifts, double dampening_frac,
+              std::int64_t rows);
+  Result<ShiftDirections> directions(ThreadPool& pool, const Matrix& weight);
 
-// The strength in [0, 1] that serves held-out tokens best: the minimum of a parabola, no search.
-double held_out_strength(ThreadPool& pool, const Matrix& weight, const Matrix& direction,
-                         const Hessian& held_out_hessian, const InputShift& held_out_shift);
+ private:
+  const Hessian& hessian_;
+  std::vector<const InputShift*> shifts_;
+  double dampening_frac_;
+  bool is_shared_;
+  std::vector<Matrix> solved_;  // S (H + lambda I)^-1 of each shift, once asked for
+  double lambda_ = 0;
+};
+
+// The strength in [0, 1] of the direction of part `found` that serves the tokens of part `there` best: the
+// minimum of a parabola, no search. The parts count as equal in their second moments, so the curvature comes
+// from the direction's own equation and costs no product.
+double held_out_strength(const ShiftDirections& directions, std::size_t found, std::size_t there);
 
 // weight + strength * direction.
 Matrix shifted_target(const Matrix& weight, const Matrix& direction, double strength);

@@ -16,13 +16,11 @@ InputRecord record_of(const InputStatistics& input, std::int64_t cols) {
   record.square_mean = input.square_mean();
   record.column_min = input.column_min();
   record.column_max = input.column_max();
-  record.hessian[0] = input.hessian();
-  record.shift[0] = input.shift();
-  for (int half = 0; half < InputStatistics::kHalves; ++half) {
-    const auto part = static_cast<std::size_t>(half + 1);
-    record.hessian[part] = input.half_hessian(half);
-    record.shift[part] = input.half_shift(half);
-  }
+  record.hessian = input.hessian();
+  record.compared = input.compared_hessian();
+  for (int half = 0; half < InputStatistics::kHalves; ++half)
+    record.shift[static_cast<std::size_t>(half)] = input.half_shift(half);
+  record.sample = input.sample();
   return record;
 }
 
@@ -106,13 +104,11 @@ Status Gatherer::load(const StatisticsFile& file, const std::string& set, const 
   }
   // A shift brings the moments with it, as when it is gathered.
   const bool wants_shift = (needs & kInputShift) != 0;
-  if ((needs & kHessian) != 0 || wants_shift) out.hessian = input.hessian[0];
+  if ((needs & kHessian) != 0 || wants_shift) out.hessian = input.hessian;
+  if ((needs & kInputSample) != 0) out.input_sample = input.sample;
   if (!wants_shift) return {};
-  out.input_shift = input.shift[0];
-  for (std::size_t half = 0; half < 2; ++half) {
-    out.half_hessian[half] = input.hessian[half + 1];
-    out.half_shift[half] = input.shift[half + 1];
-  }
+  out.compared_hessian = input.compared;
+  for (std::size_t half = 0; half < 2; ++half) out.half_shift[half] = input.shift[half];
   return {};
 }
 

@@ -26,6 +26,7 @@ constexpr std::array kKept{Kept{kInputAbsMean, "mean of |x| per input channel", 
                            Kept{kInputSquareMean, "mean of x^2 per input channel", "square_mean"},
                            Kept{kInputColumnRange, "range per input channel", "column_min"},
                            Kept{kHessian, "second moments of the input", "second_moments"},
+                           Kept{kInputSample, "some rows of the input", "sample"},
                            Kept{kInputShift, "deviation from the original model's input", nullptr},
                            Kept{kOutputColumnRange, "range per output channel", "min"}};
 constexpr unsigned kNeverKept = kInputParams | kOutputParams | kSublayerError;
@@ -48,7 +49,7 @@ bool is_kept(const StatisticsFile& file, const std::string& set, const ModelStat
   if (entry->cols == 0) return true;
   if (kept.bit == kInputShift) {
     // Routed experts have other rows in the original model: there is no shift for them.
-    return of_original || entry->zero_shift || entry->has("shift") ||
+    return of_original || entry->zero_shift || entry->has("half_0.shift") ||
            (module.expert >= 0 && entry->has("second_moments"));
   }
   return entry->has(kept.suffix);

@@ -62,20 +62,20 @@ Outcome stopped(const std::vector<std::string>& arguments, int signal, int milli
 
 TEST(Calibration, ARunThatWasKilledOrStoppedGoesOnToTheSameBytes) {
   const Scratch scratch;
-  ASSERT_EQ(run_nibble(gptq(scratch / "whole", "48")).code, 0);
+  ASSERT_EQ(run_nibble(gptq(scratch / "whole", "160")).code, 0);
   const std::string whole = read_file(scratch / "whole/model.safetensors");
   int interruptions = 0;
   for (const int signal : {SIGKILL, SIGINT}) {
     const std::filesystem::path out = scratch / ("out" + std::to_string(signal));
-    Outcome outcome = stopped(gptq(out, "48"), signal, 500);
+    Outcome outcome = stopped(gptq(out, "160"), signal, 500);
     for (int wait = 150; outcome.code != 0 && wait < 1000; wait += 150) {
       ++interruptions;
       if (outcome.code == 75) {
         EXPECT_THAT(outcome.err, HasSubstr("--resume"));
       }
-      outcome = stopped(gptq(out, "48", {"--resume"}), signal, wait);
+      outcome = stopped(gptq(out, "160", {"--resume"}), signal, wait);
     }
-    if (outcome.code != 0) outcome = run_nibble(gptq(out, "48", {"--resume"}));
+    if (outcome.code != 0) outcome = run_nibble(gptq(out, "160", {"--resume"}));
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_EQ(read_file(out / "model.safetensors"), whole);
   }

@@ -161,8 +161,8 @@ TEST_F(StatisticsTest, MergedFilesHoldWhatARunOverBothGathers) {
     EXPECT_EQ(x->record.column_max, y->record.column_max);
     for (std::size_t c = 0; c < x->record.abs_mean.size(); ++c)
       EXPECT_NEAR(x->record.abs_mean[c], y->record.abs_mean[c], 1e-6 * y->record.abs_mean[c]) << name;
-    const Matrix& h = x->hessian[0]->values;
-    const Matrix& expected = y->hessian[0]->values;
+    const Matrix& h = x->hessian->values;
+    const Matrix& expected = y->hessian->values;
     for (std::int64_t r = 0; r < h.rows(); ++r) {
       for (std::int64_t c = 0; c < h.cols(); ++c) {
         const float size = std::sqrt(expected.at(r, r) * expected.at(c, c));
