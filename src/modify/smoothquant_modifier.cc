@@ -99,11 +99,18 @@ unsigned SmoothQuantModifier::needs(const ModelState& state, const ModuleInfo& m
   const auto index = static_cast<std::size_t>(&module - state.model.modules.data());
   unsigned needed = kNoStatistic;
   for (const SmoothMapping& mapping : mappings_) {
-    if (mapping.smooth == index) needed |= kOutputColumnRange;
+    // The search looks at inputs; where it cannot, the formula serves norms, as in the reference.
+    if (mapping.smooth == index && (!searches() || module.kind == ModuleKind::kNorm))
+      needed |= kOutputColumnRange;
     if (!searches() || std::ranges::find(mapping.balance, index) == mapping.balance.end()) continue;
     needed |= kInputSample | kInputSquareMean | kInputColumnRange;
   }
   return needed;
+}
+
+bool SmoothQuantModifier::can_search(const SmoothWork& work) const {
+  const ModuleStatistics* seen = work.balance[0]->statistics;
+  return searches() && seen && seen->input_sample && rounds_uniformly(work);
 }
 
 Result<std::vector<float>> SmoothQuantModifier::formula_scales(const SmoothWork& work) const {
@@ -152,8 +159,7 @@ Result<LayerReport> SmoothQuantModifier::smooth(const SmoothMapping& mapping, co
                                                 ThreadPool& pool) const {
   std::vector<float> scales;
   std::vector<std::string> notes;
-  const ModuleStatistics* seen = work.balance[0]->statistics;
-  if (searches() && seen && seen->input_sample && rounds_uniformly(work)) {
+  if (can_search(work)) {
     SmoothChoice choice = searched_scales(mapping, work, pool);
     scales = std::move(choice.scales);
     notes.push_back(fmt::format("rounding noise of the layers that read it: {:.3g} to {:.3g} of the signal",
@@ -177,7 +183,8 @@ Result<std::vector<LayerReport>> SmoothQuantModifier::on_sequential_epoch_end(Un
     TRY_ASSIGN(const SmoothWork work, find_smooth_work(*model_, mapping, unit));
     if (!work) continue;
     const ModuleStatistics* seen = work.smooth->statistics;
-    if (!seen || seen->output_column_min.empty()) continue;  // experts that no token reached
+    const bool has_range = seen && !seen->output_column_min.empty();
+    if (!has_range && !can_search(work)) continue;  // experts that no token reached
     auto report = smooth(mapping, work, context.pool);
     if (!report.ok()) return std::move(report).at(work.smooth->module->name).error();
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;

@@ -28,6 +28,7 @@ class SmoothQuantModifier final : public Modifier {
   // Mappings all of whose layers are ignored are left out.
   Status drop_ignored(ModelState& state);
   bool searches() const;
+  bool can_search(const SmoothWork& work) const;
   Result<LayerReport> smooth(const SmoothMapping& mapping, const SmoothWork& work, ThreadPool& pool) const;
   // By the formula, and by the least rounding noise.
   Result<std::vector<float>> formula_scales(const SmoothWork& work) const;

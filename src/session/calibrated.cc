@@ -98,7 +98,7 @@ class Walk {
                                       .compared_sequences = run_.walk.compared_sequences,
                                       .tokens = tokens};
     auto gatherer = std::make_unique<Gatherer>(context_.pool, model_->config(), run_.state, settings);
-    if (run_.saver != nullptr) gatherer->keep_columns();
+    if (run_.saver != nullptr) gatherer->keep_more();
     return gatherer;
   }
 

@@ -73,12 +73,13 @@ Status Gatherer::want(const ModuleInfo& module, unsigned needs) {
   }
   const QuantizationScheme* scheme = state_.schemes.find(state_.model, module);
   LinearWishes wishes;
-  const bool watched = (all & (kColumnBits | kHessian | kInputShift)) != 0;
-  wishes.input = {.columns = keeps_columns_ ? watched : (all & kColumnBits) != 0,
+  const bool watched = (all & (kColumnBits | kInputSample | kHessian | kInputShift)) != 0;
+  const bool wants_sample = keeps_more_ ? watched : (all & kInputSample) != 0;
+  wishes.input = {.columns = keeps_more_ ? watched : (all & kColumnBits) != 0,
                   .hessian = (all & kHessian) != 0,
                   .shift = (all & kInputShift) != 0,
                   .compared_sequences = settings_.compared_sequences,
-                  .sample_stride = (all & kInputSample) != 0 ? sample_stride(settings_.tokens) : 0};
+                  .sample_stride = wants_sample ? sample_stride(settings_.tokens) : 0};
   if (scheme != nullptr && (all & kInputParams) != 0) wishes.input_args = observed(scheme->input_activations);
   if (scheme != nullptr && (all & kOutputParams) != 0)
     wishes.output_args = observed(scheme->output_activations);

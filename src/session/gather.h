@@ -35,7 +35,7 @@ class Gatherer {
 
   // Before the first wish: every input that is watched is watched column by column too, which costs little
   // and lets a file of statistics serve more recipes.
-  void keep_columns() { keeps_columns_ = true; }
+  void keep_more() { keeps_more_ = true; }
   // Adds what a modifier needs to know about a module, as Statistic bits.
   Status want(const ModuleInfo& module, unsigned needs);
 
@@ -72,7 +72,7 @@ class Gatherer {
   bool outputs_[4] = {};
   std::map<const ModuleInfo*, unsigned> needs_;
   std::map<const ModuleInfo*, ModuleStatistics> results_;
-  bool keeps_columns_ = false;
+  bool keeps_more_ = false;
   std::map<const StatisticsFile::Entry*, std::unique_ptr<SavedInput>> loaded_;
 };
 

@@ -26,7 +26,7 @@ constexpr std::array kKept{Kept{kInputAbsMean, "mean of |x| per input channel", 
                            Kept{kInputSquareMean, "mean of x^2 per input channel", "square_mean"},
                            Kept{kInputColumnRange, "range per input channel", "column_min"},
                            Kept{kHessian, "second moments of the input", "second_moments"},
-                           Kept{kInputSample, "some rows of the input", "sample"},
+                           Kept{kInputSample, "sample of input rows", "sample"},
                            Kept{kInputShift, "deviation from the original model's input", nullptr},
                            Kept{kOutputColumnRange, "range per output channel", "min"}};
 constexpr unsigned kNeverKept = kInputParams | kOutputParams | kSublayerError;

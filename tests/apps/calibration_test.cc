@@ -40,8 +40,8 @@ std::vector<std::string> gptq(const std::filesystem::path& out, const char* samp
 
 TEST(Calibration, MemoryStaysWithinTheBudget) {
   const Scratch scratch;
-  ASSERT_EQ(run_nibble(gptq(scratch / "wide", "160")).code, 0);
-  ASSERT_EQ(run_nibble(gptq(scratch / "tight", "160", {"--memory-budget", "80MB"})).code, 0);
+  ASSERT_EQ(run_nibble(gptq(scratch / "wide", "240")).code, 0);
+  ASSERT_EQ(run_nibble(gptq(scratch / "tight", "240", {"--memory-budget", "80MB"})).code, 0);
   EXPECT_EQ(read_file(scratch / "wide/model.safetensors"), read_file(scratch / "tight/model.safetensors"));
   EXPECT_EQ(run_nibble({"verify", (scratch / "wide").string()}).code, 0);
   const auto peak = [&](const char* name) {
