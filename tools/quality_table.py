@@ -36,14 +36,7 @@ def pruner(modifier, structure="0:0", sparsity=0.5, arguments=""):
             f"      targets: [Linear]\n      ignore: [lm_head]\n{arguments}")
 
 
-SMOOTH = """\
-    SmoothQuantModifier:
-      smoothing_strength: 0.7
-      mappings:
-      - [["re:.*q_proj", "re:.*k_proj", "re:.*v_proj"], "re:.*input_layernorm"]
-      - [["re:.*gate_proj", "re:.*up_proj"], "re:.*post_attention_layernorm"]
-      - [["re:.*down_proj"], "re:.*up_proj"]
-"""
+SMOOTH = "    SmoothQuantModifier: {}\n"
 W8A8 = "      ignore: [lm_head]\n      scheme: W8A8\n"
 
 # name -> (modifiers of the recipe, flags)
@@ -65,7 +58,9 @@ METHODS = {
     "smoothquant-gptq-w8a8": (SMOOTH + "    GPTQModifier:\n" + W8A8, []),
     "magnitude-50": ("    MagnitudePruningModifier: {final_sparsity: 0.5, init_sparsity: 0.0, targets: [Linear]}\n", []),
     "wanda-24": (pruner("WandaPruningModifier", "2:4"), []),
+    "wanda-24-reference": (pruner("WandaPruningModifier", "2:4"), ["--reference"]),
     "wanda-50": (pruner("WandaPruningModifier"), []),
+    "wanda-50-reference": (pruner("WandaPruningModifier"), ["--reference"]),
     "sparsegpt-24": (pruner("SparseGPTModifier", "2:4"), []),
     "sparsegpt-48": (pruner("SparseGPTModifier", "4:8"), []),
     "sparsegpt-50": (pruner("SparseGPTModifier"), []),

@@ -43,7 +43,7 @@ void HessianAccumulator::add(ThreadPool& pool, const float* inputs, std::int64_t
     const std::int64_t count = std::min(tokens - first, kTokensPerPartial - pending_);
     if (partial_.empty()) partial_ = Matrix(cols_, cols_);
     const float* x = inputs + first * stride;
-    kernels::syrk_tn(pool, cols_, count, x, stride, 1.0f, partial_.data(), cols_);
+    kernels::syrk_tn_upper(pool, cols_, count, x, stride, 1.0f, partial_.data(), cols_);
     pool.parallel_for(cols_, 256, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = 0; t < count; ++t) {
         for (std::int64_t c = begin; c < end; ++c) sums_[static_cast<std::size_t>(c)] += x[t * stride + c];
@@ -52,25 +52,35 @@ void HessianAccumulator::add(ThreadPool& pool, const float* inputs, std::int64_t
     pending_ += count;
     tokens_ += count;
     first += count;
-    if (pending_ == kTokensPerPartial) flush();
+    if (pending_ == kTokensPerPartial) flush(pool);
   }
 }
 
-void HessianAccumulator::flush() {
+void HessianAccumulator::flush(ThreadPool& pool) {
   if (pending_ == 0) return;
-  double* total = totals_.data();
-  for (std::int64_t r = 0; r < cols_; ++r) {
-    const float* row = partial_.data() + r * cols_;
-    for (std::int64_t c = r; c < cols_; ++c) *total++ += static_cast<double>(row[c]);
-  }
+  pool.parallel_for(cols_, 64, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      double* total = totals_.data() + r * cols_ - r * (r - 1) / 2;
+      float* row = partial_.data() + r * cols_;
+      for (std::int64_t c = r; c < cols_; ++c) {
+        *total++ += static_cast<double>(row[c]);
+        row[c] = 0;
+      }
+    }
+  });
   pending_ = 0;
+}
+
+void HessianAccumulator::settle() {
+  ThreadPool alone(1);
+  flush(alone);
   partial_ = Matrix();
 }
 
 void HessianAccumulator::merge(HessianAccumulator& other) {
   CHECK(cols_ == other.cols_, "merged statistics have the same width");
-  flush();
-  other.flush();
+  settle();
+  other.settle();
   for (std::size_t i = 0; i < totals_.size(); ++i) totals_[i] += other.totals_[i];
   for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += other.sums_[i];
   tokens_ += other.tokens_;
@@ -78,7 +88,7 @@ void HessianAccumulator::merge(HessianAccumulator& other) {
 }
 
 std::span<const double> HessianAccumulator::totals() {
-  flush();
+  settle();
   return totals_;
 }
 
@@ -100,7 +110,7 @@ Result<HessianAccumulator> HessianAccumulator::restore(std::int64_t cols, std::s
 }
 
 Result<Hessian> HessianAccumulator::finish(bool centred) {
-  flush();
+  settle();
   if (tokens_ == 0) return no_tokens();
   Hessian result{.values = Matrix(cols_, cols_),
                  .mean = std::vector<double>(static_cast<std::size_t>(cols_)),

@@ -51,6 +51,9 @@ class HessianAccumulator {
   // infinite).
   Result<Hessian> finish(bool centred = false);
 
+  // No more tokens are near: gives back what only sums of many of them need.
+  void settle();
+
   // The raw totals, for files and merging: the upper triangle by rows, and the sum of x.
   std::span<const double> totals();
   std::span<const double> sums() const { return sums_; }
@@ -59,13 +62,14 @@ class HessianAccumulator {
                                             std::int64_t sequences);
 
  private:
-  void flush();
+  // Adds the partial sums to the totals; they are zero then.
+  void flush(ThreadPool& pool);
 
   std::int64_t cols_;
   std::int64_t tokens_ = 0;
   std::int64_t sequences_ = 0;
   std::int64_t pending_ = 0;  // tokens in partial_
-  Matrix partial_;            // allocated while pending_ > 0
+  Matrix partial_;            // upper triangle; allocated from the first token to settle()
   std::vector<double> totals_;
   std::vector<double> sums_;
 };

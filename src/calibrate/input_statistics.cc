@@ -99,6 +99,8 @@ void InputStatistics::add_columns(ThreadPool& pool, const float* x, std::int64_t
 
 HessianAccumulator& InputStatistics::moments(int part) {
   auto& sum = part == kNotCompared ? rest_sum_ : compared_sum_;
+  // Compared sequences come first.
+  if (!sum && part == kNotCompared && compared_sum_) compared_sum_->settle();
   if (!sum) sum.emplace(cols_);
   return *sum;
 }

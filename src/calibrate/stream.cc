@@ -6,20 +6,25 @@
 namespace nibble {
 namespace {
 
-std::size_t bytes_of(std::int64_t rows, std::int64_t cols) {
-  return static_cast<std::size_t>(rows * cols) * sizeof(float);
+constexpr std::int64_t kRowsPerCopy = 256;
+
+void copy_rows(ThreadPool& pool, const float* from, std::int64_t rows, std::int64_t cols, float* to) {
+  pool.parallel_for(rows, kRowsPerCopy, [&](std::int64_t first, std::int64_t last) {
+    const auto bytes = static_cast<std::size_t>((last - first) * cols) * sizeof(float);
+    std::memcpy(to + first * cols, from + first * cols, bytes);
+  });
 }
 
 Matrix copy_out(const Pass& pass, const ActivationBuffer& buffer, const Chunk& chunk) {
   Matrix out = pass.take(chunk.rows(), buffer.cols());
-  std::memcpy(out.data(), buffer.row(chunk.first_row), bytes_of(chunk.rows(), buffer.cols()));
+  copy_rows(pass.pool(), buffer.row(chunk.first_row), chunk.rows(), buffer.cols(), out.data());
   buffer.release(chunk.first_row, chunk.rows());
   return out;
 }
 
-void copy_in(const Matrix& from, const Chunk& chunk, ActivationBuffer& buffer) {
+void copy_in(const Pass& pass, const Matrix& from, const Chunk& chunk, ActivationBuffer& buffer) {
   CHECK(from.cols() == buffer.cols() && from.rows() == chunk.rows(), "a chunk of another shape");
-  std::memcpy(buffer.row(chunk.first_row), from.data(), bytes_of(chunk.rows(), buffer.cols()));
+  copy_rows(pass.pool(), from.data(), chunk.rows(), buffer.cols(), buffer.row(chunk.first_row));
   buffer.release(chunk.first_row, chunk.rows());
 }
 
@@ -40,34 +45,35 @@ BlockState Stream::load(const Pass& pass, const Chunk& chunk, const Block& block
   if (stage_ == 0) return block.start(pass, hidden(pass, chunk));
   BlockState state;
   state.hidden = copy_out(pass, hidden_, chunk);
-  state.input = copy_out(pass, *input_, chunk);
+  state.input = copy_out(pass, *inputs_[input_], chunk);
   return state;
 }
 
 Status Stream::begin_move(int stage, std::int64_t input_width) {
   next_stage_ = stage;
   if (stage == 0) return {};
-  TRY_ASSIGN(next_input_,
+  next_input_ = 1 - input_;
+  auto& place = inputs_[next_input_];
+  if (place && place->reuse(input_width)) return {};
+  place.reset();
+  TRY_ASSIGN(ActivationBuffer fresh,
              ActivationBuffer::create(hidden_.rows(), input_width, place_.budget, place_.spill_folder));
+  place.emplace(std::move(fresh));
   return {};
 }
 
-void Stream::put(const Chunk& chunk, const BlockState& state) {
-  copy_in(state.hidden, chunk, hidden_);
-  // A chunk that has moved on is not loaded again at the old point.
-  if (input_) input_->discard(chunk.first_row, chunk.rows());
-  if (next_stage_ != 0) copy_in(state.input, chunk, *next_input_);
+void Stream::put(const Pass& pass, const Chunk& chunk, const BlockState& state) {
+  copy_in(pass, state.hidden, chunk, hidden_);
+  if (next_stage_ != 0) copy_in(pass, state.input, chunk, *inputs_[next_input_]);
 }
 
-void Stream::put_hidden(const Chunk& chunk, const Matrix& hidden) {
-  copy_in(hidden, chunk, hidden_);
+void Stream::put_hidden(const Pass& pass, const Chunk& chunk, const Matrix& hidden) {
+  copy_in(pass, hidden, chunk, hidden_);
 }
 
 void Stream::end_move() {
-  input_ = std::move(next_input_);
-  next_input_.reset();
-  if (next_stage_ == 0) input_.reset();
   stage_ = next_stage_;
+  input_ = stage_ == 0 ? 1 : next_input_;
 }
 
 }  // namespace nibble

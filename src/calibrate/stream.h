@@ -3,6 +3,7 @@
 // chunk at a time is taken out, run, and put back at a later point.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <optional>
 
@@ -35,8 +36,8 @@ class Stream {
   // Moves all chunks to a later point: begin_move, put for every chunk, end_move. At stage 0 (of the next
   // block) only the hidden states are kept.
   Status begin_move(int stage, std::int64_t input_width);
-  void put(const Chunk& chunk, const BlockState& state);
-  void put_hidden(const Chunk& chunk, const Matrix& hidden);
+  void put(const Pass& pass, const Chunk& chunk, const BlockState& state);
+  void put_hidden(const Pass& pass, const Chunk& chunk, const Matrix& hidden);
   void end_move();
 
   // For snapshots.
@@ -48,7 +49,10 @@ class Stream {
 
   ActivationBuffer hidden_;
   Place place_;
-  std::optional<ActivationBuffer> input_, next_input_;
+  // The inputs of stages take turns in two places, which stay from block to block; the first of a block lies
+  // in the first.
+  std::array<std::optional<ActivationBuffer>, 2> inputs_;
+  std::size_t input_ = 1, next_input_ = 0;
   int stage_ = 0;
   int next_stage_ = 0;
 };

@@ -29,4 +29,8 @@ void gemm_tn(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, c
 void syrk_tn(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx, float scale,
              float* h, std::int64_t ldh);
 
+// The same for those who read the upper triangle only: what stands below it is arbitrary.
+void syrk_tn_upper(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx,
+                   float scale, float* h, std::int64_t ldh);
+
 }  // namespace nibble::kernels

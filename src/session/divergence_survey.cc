@@ -57,9 +57,10 @@ Result<std::unique_ptr<DivergenceSurvey>> DivergenceSurvey::create(Context& cont
     survey->passes_.push_back(std::move(pass));
   }
   TRY_ASSIGN(Stream original, Stream::create(survey->rows(), model.config().hidden, survey->place_));
-  for (const Chunk& chunk : survey->chunks_) {
+  for (std::size_t i = 0; i < survey->chunks_.size(); ++i) {
+    const Chunk& chunk = survey->chunks_[i];
     TRY_ASSIGN(const Matrix hidden, model.embed(context, chunk.batch));
-    original.put_hidden(chunk, hidden);
+    original.put_hidden(survey->passes_[i], chunk, hidden);
   }
   survey->streams_.push_back(std::move(original));
   return survey;
@@ -68,7 +69,8 @@ Result<std::unique_ptr<DivergenceSurvey>> DivergenceSurvey::create(Context& cont
 Status DivergenceSurvey::move(Stream& stream, const Block& block) {
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
     if (context_.stop.stop_requested()) return Error{ErrorCode::kInterrupted, "stopped", {}, {}};
-    stream.put_hidden(chunks_[i], block.forward(passes_[i], stream.hidden(passes_[i], chunks_[i])));
+    stream.put_hidden(passes_[i], chunks_[i],
+                      block.forward(passes_[i], stream.hidden(passes_[i], chunks_[i])));
   }
   return {};
 }
@@ -76,7 +78,7 @@ Status DivergenceSurvey::move(Stream& stream, const Block& block) {
 Status DivergenceSurvey::pass(const Block& original) {
   TRY_ASSIGN(Stream before, Stream::create(rows(), model_.config().hidden, place_));
   for (std::size_t i = 0; i < chunks_.size(); ++i)
-    before.put_hidden(chunks_[i], streams_[0].hidden(passes_[i], chunks_[i]));
+    before.put_hidden(passes_[i], chunks_[i], streams_[0].hidden(passes_[i], chunks_[i]));
   before_.emplace(std::move(before));
   for (Stream& stream : streams_) TRY(move(stream, original));
   return {};

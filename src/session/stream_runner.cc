@@ -55,8 +55,8 @@ Status StreamRunner::embed(const CalibrationData& data) {
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
     TRY(check_stop());
     TRY_ASSIGN(const Matrix hidden, model_.embed(context_, chunks_[i].batch));
-    for (Stream& stream : streams_) stream.put_hidden(chunks_[i], hidden);
-    if (i < compared_chunks_) original_->put_hidden(chunks_[i], hidden);
+    for (Stream& stream : streams_) stream.put_hidden(passes_[i], chunks_[i], hidden);
+    if (i < compared_chunks_) original_->put_hidden(passes_[i], chunks_[i], hidden);
   }
   return {};
 }
@@ -140,9 +140,9 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
   const bool compares = g.original != nullptr && index < compared_chunks_;
   if (compares) {
     original = at_stage(*g.original, pass, chunk, *g.blocks[0].original, first);
-    if (g.stays && streams_.size() == 1) g.original->put(chunk, original);
+    if (g.stays && streams_.size() == 1) g.original->put(pass, chunk, original);
   }
-  if (g.stays) g.stream.put(chunk, state);
+  if (g.stays) g.stream.put(pass, chunk, state);
   for (std::size_t b = 0; b < g.blocks.size(); ++b) {
     const Block& block = *g.blocks[b].block;
     Gatherer& gatherer = *g.gatherings[b].gatherer;
@@ -169,7 +169,7 @@ Status StreamRunner::gather_chunk(Gathering& g, std::size_t index) {
     state = g.blocks[b + 1].block->start(pass, std::move(state.hidden));
     if (compares) original = g.blocks[b + 1].original->start(pass, std::move(original.hidden));
   }
-  if (g.moves_on) g.stream.put_hidden(chunk, state.hidden);
+  if (g.moves_on) g.stream.put_hidden(pass, chunk, state.hidden);
   give_back(pass, std::move(state));
   give_back(pass, std::move(original));
   return {};
@@ -184,7 +184,7 @@ Status StreamRunner::move_through(Stream& stream, std::size_t chunks,
     BlockState state = at_stage(stream, pass, chunks_[i], *blocks[0], Block::kStages);
     for (std::size_t b = 1; b < blocks.size(); ++b)
       state.hidden = blocks[b]->forward(pass, std::move(state.hidden));
-    stream.put_hidden(chunks_[i], state.hidden);
+    stream.put_hidden(pass, chunks_[i], state.hidden);
     give_back(pass, std::move(state));
   }
   drop_workspace();

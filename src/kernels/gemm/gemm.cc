@@ -72,10 +72,15 @@ void gemm_tn(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, c
   product(pool, m, n, k, {a, lda, true}, {b, ldb, true}, c, ldc, accumulate);
 }
 
-void syrk_tn(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx, float scale,
-             float* h, std::int64_t ldh) {
+void syrk_tn_upper(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx,
+                   float scale, float* h, std::int64_t ldh) {
   const Operand operand{x, ldx, true};
   gemm::multiply(pool, n, n, k, operand, PlainStrips(operand, n), {h, ldh, scale, true, true});
+}
+
+void syrk_tn(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx, float scale,
+             float* h, std::int64_t ldh) {
+  syrk_tn_upper(pool, n, k, x, ldx, scale, h, ldh);
   mirror_upper(pool, n, h, ldh);
 }
 
