@@ -6,7 +6,8 @@
         --model models/SmolLM2-135M-Instruct.Q4_1.gguf --windows 10 --rounds 3
 
 Prints seconds a round (model loading not counted for transformers, counted for nibble), the median of the paired
-ratios, and both perplexities. A GGUF needs the package gguf in the environment.
+ratios, both perplexities, and nibble's share of the machine's fp32 GEMM rate over its whole run: multiply-adds of the
+linears and of the causal half of attention, against 2048^3 products of torch and numpy, the faster, in the same run. A GGUF needs the package gguf in the environment.
 """
 import argparse
 import json
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import time
 
+import numpy
 import torch
 import transformers
 
@@ -26,6 +28,24 @@ def load(model):
     if path.suffix == ".gguf":
         return transformers.AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+
+
+def gemm_rate():
+    """Operations a second of the best of ten fp32 products, large enough to fill the machine."""
+    best = 0.0
+    for matrix in (torch.randn(2048, 2048), numpy.random.rand(2048, 2048).astype(numpy.float32)):
+        for _ in range(10):
+            start = time.perf_counter()
+            matrix @ matrix
+            best = max(best, 2 * 2048**3 / (time.perf_counter() - start))
+    return best
+
+
+def operations(model, context):
+    """Of one window: every linear with the head, and attention over the tokens before each."""
+    linears = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
+    width = model.config.hidden_size * model.config.num_hidden_layers
+    return context * (2 * linears + 2 * context * width)
 
 
 def main():
@@ -46,11 +66,13 @@ def main():
     model = load(options.model).eval()
     command = [options.nibble, "eval", options.model, "--text", options.text, "--context", str(options.context),
                "--max-windows", str(options.windows), "--threads", str(options.threads), "--json"]
-    ratios, ours, theirs = [], 0.0, 0.0
+    ratios, shares, ours, theirs = [], [], 0.0, 0.0
     for round_number in range(options.rounds):
         start = time.perf_counter()
         ours = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL))["perplexity"]
         nibble_seconds = time.perf_counter() - start
+        work = operations(model, options.context) * options.windows
+        shares.append((work / nibble_seconds, gemm_rate()))
         start = time.perf_counter()
         means = []
         with torch.no_grad():
@@ -61,6 +83,8 @@ def main():
         theirs = math.exp(statistics.fmean(means))
         ratios.append(transformers_seconds / nibble_seconds)
         print(f"round {round_number + 1}: nibble {nibble_seconds:.2f} s, transformers {transformers_seconds:.2f} s")
+    ran, rate = (statistics.median(column) for column in zip(*shares))
+    print(f"nibble {ran / 1e9:.0f} GFLOP/s over the whole run, fp32 GEMM {rate / 1e9:.0f}: {100 * ran / rate:.0f} %")
     print(f"perplexity: nibble {ours:.5f}, transformers {theirs:.5f}")
     print(f"transformers / nibble: {statistics.median(ratios):.2f} (median of {options.rounds} pairs)")
 

@@ -61,7 +61,7 @@ Rows correction_rows(bool corrects_target) {
        .use = FieldUse::kOwn},
       {.name = "correction_samples",
        .kinds = kIntKind,
-       .initial = 16,
+       .initial = 8,
        .help = "target_correction: how many of the calibration sequences the original model sees too; 0: all",
        .least = 0,
        .use = FieldUse::kOwn},
