@@ -224,6 +224,11 @@ Result<std::unique_ptr<Transformer>> Transformer::open(const Context& context, c
   return model;
 }
 
+void Transformer::drop_vocabulary() {
+  embedding_.reset();
+  head_->drop_lm_head();
+}
+
 Result<std::unique_ptr<Block>> Transformer::load_block(const Context& context, int index) const {
   return make_block(context, index, options_.linears);
 }
@@ -277,6 +282,7 @@ Result<Pass> Transformer::begin(const Context& context, const Batch& batch, KvCa
 }
 
 Result<Matrix> Transformer::embed(const Context& context, const Batch& batch, const KvCache* cache) const {
+  CHECK(embedding_ != nullptr, "the vocabulary was dropped");
   TRY(check_batch(config_, batch, cache));
   TRY_ASSIGN(Matrix x, embedding_->apply(context, batch, cache == nullptr ? 0 : cache->length()));
   if (options_.activation_dtype != DType::kF32) {

@@ -45,6 +45,8 @@ class Head {
   Matrix classify(const Context& context, const Batch& batch, const Matrix& hidden) const;
 
   Linear* lm_head() { return lm_head_.get(); }
+  // No logits will be asked for: gives back the output table.
+  void drop_lm_head() { lm_head_.reset(); }
   Norm* final_norm() { return final_norm_ ? &*final_norm_ : nullptr; }
 
  private:
@@ -113,6 +115,10 @@ class Transformer {
   const ModelDescription& description() const { return description_; }
   Head& head() { return *head_; }
   Embedding& embedding() { return *embedding_; }
+
+  // Neither embed() nor logits will be asked for: gives back the tables of the vocabulary, in fp32 often the
+  // largest of a small model.
+  void drop_vocabulary();
 
   // A block with its weights; the caller owns it. Independent of those that the model holds.
   Result<std::unique_ptr<Block>> load_block(const Context& context, int index) const;

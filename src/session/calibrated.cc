@@ -52,6 +52,8 @@ class Walk {
   Status run() {
     TRY(open());
     TRY(survey());
+    // All streams have begun; the head is seen through its input.
+    model_->drop_vocabulary();
     TRY(run_.lifecycle.start(run_.state));
     TRY(restore());
     const int blocks = run_.state.model.num_blocks;
