@@ -75,6 +75,7 @@ Tensor Tensor::reshaped(Shape shape) const {
 
 void Tensor::decode_f32(std::int64_t first, std::span<float> out) const {
   CHECK(first >= 0 && first + static_cast<std::int64_t>(out.size()) <= size(), "range outside the tensor");
+  if (out.empty()) return;
   const std::byte* from = data_ + static_cast<std::size_t>(first) * dtype_bytes(dtype_);
   switch (dtype_) {
     case DType::kF32:
