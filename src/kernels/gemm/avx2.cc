@@ -3,63 +3,26 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 
+#include "kernels/gemm/pack.h"
+#include "kernels/gemm/simd.h"
 #include "kernels/gemm/tile.h"
 
 namespace nibble::kernels::gemm {
 namespace {
 
-constexpr int kRows = 6;
-
-void add_partial(const float* block, int rows, float* c, std::int64_t ldc, int cols, float alpha,
-                 bool accumulate) {
-  for (int r = 0; r < rows; ++r) {
-    for (int j = 0; j < cols; ++j) {
-      float* out = c + r * ldc + j;
-      const float value = block[r * kStrip + j];
-      *out = accumulate ? __builtin_fmaf(alpha, value, *out) : alpha * value;
-    }
+struct V {
+  using Scalar = float;
+  using Vector = __m256;
+  static constexpr int kLanes = 8;
+  static constexpr bool kHasMasks = false;
+  [[gnu::always_inline]] static Vector load(const float* at) { return _mm256_loadu_ps(at); }
+  [[gnu::always_inline]] static void store(float* at, Vector v) { _mm256_storeu_ps(at, v); }
+  [[gnu::always_inline]] static Vector broadcast(float x) { return _mm256_set1_ps(x); }
+  [[gnu::always_inline]] static Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
+  [[gnu::always_inline]] static Vector fused_add(Vector a, Vector b, Vector c) {
+    return _mm256_fmadd_ps(a, b, c);
   }
-}
-
-template <int rows>
-void tile(std::int64_t depth, const float* a, const float* b, std::int64_t, float* c, std::int64_t ldc,
-          int cols, float alpha, bool accumulate) {
-  __m256 sum[rows][2];
-#pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
-  for (std::int64_t k = 0; k < depth; ++k, a += rows, b += kStrip) {
-    const __m256 b0 = _mm256_loadu_ps(b);
-    const __m256 b1 = _mm256_loadu_ps(b + 8);
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r) {
-      const __m256 x = _mm256_broadcast_ss(a + r);
-      sum[r][0] = _mm256_fmadd_ps(x, b0, sum[r][0]);
-      sum[r][1] = _mm256_fmadd_ps(x, b1, sum[r][1]);
-    }
-  }
-  if (cols < kStrip) {
-    alignas(32) float block[rows * kStrip];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r) {
-      _mm256_store_ps(block + r * kStrip, sum[r][0]);
-      _mm256_store_ps(block + r * kStrip + 8, sum[r][1]);
-    }
-    return add_partial(block, rows, c, ldc, cols, alpha, accumulate);
-  }
-  const __m256 scale = _mm256_set1_ps(alpha);
-#pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r) {
-    float* out = c + r * ldc;
-    __m256 lo = _mm256_mul_ps(scale, sum[r][0]);
-    __m256 hi = _mm256_mul_ps(scale, sum[r][1]);
-    if (accumulate) {
-      lo = _mm256_fmadd_ps(scale, sum[r][0], _mm256_loadu_ps(out));
-      hi = _mm256_fmadd_ps(scale, sum[r][1], _mm256_loadu_ps(out + 8));
-    }
-    _mm256_storeu_ps(out, lo);
-    _mm256_storeu_ps(out + 8, hi);
-  }
-}
+};
 
 void transpose_8x8(__m256 (&v)[8]) {
   __m256 t[8];
@@ -98,31 +61,22 @@ void pack_rows(const float* source, std::int64_t ld, int count, std::int64_t dep
       for (int i = 0; i < 8; ++i) _mm256_storeu_ps(out + (k + i) * width + first, v[i]);
     }
   }
-  for (; k < depth; ++k) {
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[i * ld + k];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0f;
-  }
+  pack_rows_plainly(source, ld, count, k, depth, out, width);
 }
 
 void pack_columns(const float* source, std::int64_t ld, int count, std::int64_t depth, float* out,
                   int width) {
-  if (count == kStrip && width == kStrip) {
-    for (std::int64_t k = 0; k < depth; ++k) {
-      _mm256_storeu_ps(out + k * kStrip, _mm256_loadu_ps(source + k * ld));
-      _mm256_storeu_ps(out + k * kStrip + 8, _mm256_loadu_ps(source + k * ld + 8));
-    }
-    return;
-  }
+  if (count != kStrip || width != kStrip) return pack_columns_plainly(source, ld, count, depth, out, width);
   for (std::int64_t k = 0; k < depth; ++k) {
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[k * ld + i];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0f;
+    V::store(out + k * kStrip, V::load(source + k * ld));
+    V::store(out + k * kStrip + 8, V::load(source + k * ld + 8));
   }
 }
 
 }  // namespace
 
-const Kernels kAvx2{
-    kRows, 1, {{tile<1>}, {tile<2>}, {tile<3>}, {tile<4>}, {tile<5>}, {tile<6>}}, pack_rows, pack_columns};
+constinit const Kernels kAvx2 =
+    kernels_of<Kernels, V, 1>(std::make_integer_sequence<int, 6>{}, pack_rows, pack_columns);
 
 }  // namespace nibble::kernels::gemm
 #endif

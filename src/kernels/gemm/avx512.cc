@@ -4,52 +4,11 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 
+#include "kernels/gemm/simd.h"
 #include "kernels/gemm/tile.h"
 
 namespace nibble::kernels::gemm {
 namespace {
-
-// Whole vectors without a mask: a masked store that misses the L1 cache holds up the ones after it.
-[[gnu::always_inline]] inline void put(float* out, int left, __m512 scale, __m512 sum, bool accumulate) {
-  __m512 value = _mm512_mul_ps(scale, sum);
-  if (left >= kStrip) {
-    if (accumulate) value = _mm512_fmadd_ps(scale, sum, _mm512_loadu_ps(out));
-    _mm512_storeu_ps(out, value);
-  } else if (left > 0) {
-    const auto mask = static_cast<__mmask16>((1u << left) - 1u);
-    if (accumulate) value = _mm512_fmadd_ps(scale, sum, _mm512_maskz_loadu_ps(mask, out));
-    _mm512_mask_storeu_ps(out, mask, value);
-  }
-}
-
-template <int rows, int strips>
-void tile(std::int64_t depth, const float* a, const float* b, std::int64_t strip_stride, float* c,
-          std::int64_t ldc, int cols, float alpha, bool accumulate) {
-  __m512 sum[rows][strips];
-#pragma GCC unroll 14
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int s = 0; s < strips; ++s) sum[r][s] = _mm512_setzero_ps();
-  }
-  for (std::int64_t k = 0; k < depth; ++k, a += rows, b += kStrip) {
-    __m512 column[strips];
-#pragma GCC unroll 2
-    for (int s = 0; s < strips; ++s) column[s] = _mm512_loadu_ps(b + s * strip_stride);
-#pragma GCC unroll 14
-    for (int r = 0; r < rows; ++r) {
-      const __m512 x = _mm512_set1_ps(a[r]);
-#pragma GCC unroll 2
-      for (int s = 0; s < strips; ++s) sum[r][s] = _mm512_fmadd_ps(x, column[s], sum[r][s]);
-    }
-  }
-  const __m512 scale = _mm512_set1_ps(alpha);
-#pragma GCC unroll 14
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int s = 0; s < strips; ++s)
-      put(c + r * ldc + s * kStrip, cols - s * kStrip, scale, sum[r][s], accumulate);
-  }
-}
 
 // v[i] holds row i; afterwards v[k] holds column k.
 void transpose_16x16(__m512 (&v)[16]) {
@@ -81,54 +40,36 @@ void transpose_16x16(__m512 (&v)[16]) {
   }
 }
 
-void pack_rows(const float* source, std::int64_t ld, int count, std::int64_t depth, float* out, int width) {
-  const auto lanes = static_cast<__mmask16>((1u << width) - 1u);
-  for (std::int64_t k = 0; k < depth; k += 16) {
-    const std::int64_t left = depth - k;
-    const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffffu : (1u << left) - 1u);
-    __m512 v[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      v[i] = i < count ? _mm512_maskz_loadu_ps(mask, source + i * ld + k) : _mm512_setzero_ps();
-    }
-    transpose_16x16(v);
-    float* to = out + k * width;
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; ++i) {
-      if (i < left) _mm512_mask_storeu_ps(to + i * width, lanes, v[i]);
-    }
+struct V {
+  using Scalar = float;
+  using Vector = __m512;
+  using Mask = __mmask16;
+  static constexpr int kLanes = 16;
+  static constexpr bool kHasMasks = true;
+  [[gnu::always_inline]] static Vector load(const float* at) { return _mm512_loadu_ps(at); }
+  [[gnu::always_inline]] static void store(float* at, Vector v) { _mm512_storeu_ps(at, v); }
+  [[gnu::always_inline]] static Vector broadcast(float x) { return _mm512_set1_ps(x); }
+  [[gnu::always_inline]] static Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
+  [[gnu::always_inline]] static Vector fused_add(Vector a, Vector b, Vector c) {
+    return _mm512_fmadd_ps(a, b, c);
   }
-}
 
-void pack_columns(const float* source, std::int64_t ld, int count, std::int64_t depth, float* out,
-                  int width) {
-  const auto filled = static_cast<__mmask16>((1u << count) - 1u);
-  const auto lanes = static_cast<__mmask16>((1u << width) - 1u);
-  for (std::int64_t k = 0; k < depth; ++k) {
-    _mm512_mask_storeu_ps(out + k * width, lanes, _mm512_maskz_loadu_ps(filled, source + k * ld));
+  [[gnu::always_inline]] static Mask first_lanes(std::int64_t count) {
+    return static_cast<Mask>(count >= kLanes ? 0xffffu : count > 0 ? (1u << count) - 1u : 0u);
   }
-}
+  [[gnu::always_inline]] static Vector load(Mask mask, const float* at) {
+    return _mm512_maskz_loadu_ps(mask, at);
+  }
+  [[gnu::always_inline]] static void store(float* at, Mask mask, Vector v) {
+    _mm512_mask_storeu_ps(at, mask, v);
+  }
+  [[gnu::always_inline]] static void transpose(Vector (&v)[kLanes]) { transpose_16x16(v); }
+};
 
 }  // namespace
 
-const Kernels kAvx512{14,
-                      2,
-                      {{tile<1, 1>, tile<1, 2>},
-                       {tile<2, 1>, tile<2, 2>},
-                       {tile<3, 1>, tile<3, 2>},
-                       {tile<4, 1>, tile<4, 2>},
-                       {tile<5, 1>, tile<5, 2>},
-                       {tile<6, 1>, tile<6, 2>},
-                       {tile<7, 1>, tile<7, 2>},
-                       {tile<8, 1>, tile<8, 2>},
-                       {tile<9, 1>, tile<9, 2>},
-                       {tile<10, 1>, tile<10, 2>},
-                       {tile<11, 1>, tile<11, 2>},
-                       {tile<12, 1>, tile<12, 2>},
-                       {tile<13, 1>, tile<13, 2>},
-                       {tile<14, 1>, tile<14, 2>}},
-                      pack_rows,
-                      pack_columns};
+constinit const Kernels kAvx512 = kernels_of<Kernels, V, 2>(
+    std::make_integer_sequence<int, 14>{}, pack_rows_masked<V, kStrip>, pack_columns_masked<V, kStrip>);
 
 }  // namespace nibble::kernels::gemm
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Portable tiles: separate multiply and add (the baseline has no fused form), half a strip at a time so that
 // the sums stay in registers.
+#include "kernels/gemm/pack.h"
 #include "kernels/gemm/tile.h"
 
 namespace nibble::kernels::gemm {
@@ -35,22 +36,12 @@ void tile(std::int64_t depth, const float* a, const float* b, std::int64_t, floa
 }
 
 void pack_rows(const float* source, std::int64_t ld, int count, std::int64_t depth, float* out, int width) {
-  for (std::int64_t k = 0; k < depth; ++k) {
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[i * ld + k];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0f;
-  }
-}
-
-void pack_columns(const float* source, std::int64_t ld, int count, std::int64_t depth, float* out,
-                  int width) {
-  for (std::int64_t k = 0; k < depth; ++k) {
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[k * ld + i];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0f;
-  }
+  pack_rows_plainly(source, ld, count, 0, depth, out, width);
 }
 
 }  // namespace
 
-const Kernels kPortable{kRows, 1, {{tile<1>}, {tile<2>}, {tile<3>}, {tile<4>}}, pack_rows, pack_columns};
+const Kernels kPortable{
+    kRows, 1, {{tile<1>}, {tile<2>}, {tile<3>}, {tile<4>}}, pack_rows, pack_columns_plainly};
 
 }  // namespace nibble::kernels::gemm

@@ -3,61 +3,27 @@
 #if defined(__AVX2__)
 #include <immintrin.h>
 
+#include "kernels/gemm/pack.h"
+#include "kernels/gemm/simd.h"
 #include "kernels/gemm64/solve.h"
 #include "kernels/gemm64/tile.h"
 
 namespace nibble::kernels::gemm64 {
 namespace {
 
-constexpr int kRows = 6;
-
-void add_partial(const double* block, int rows, double* c, std::int64_t ldc, int cols, double alpha,
-                 bool accumulate) {
-  for (int r = 0; r < rows; ++r) {
-    for (int j = 0; j < cols; ++j) {
-      double* out = c + r * ldc + j;
-      const double value = block[r * kStrip + j];
-      *out = accumulate ? __builtin_fma(alpha, value, *out) : alpha * value;
-    }
+struct V {
+  using Scalar = double;
+  using Vector = __m256d;
+  static constexpr int kLanes = 4;
+  static constexpr bool kHasMasks = false;
+  [[gnu::always_inline]] static Vector load(const double* at) { return _mm256_loadu_pd(at); }
+  [[gnu::always_inline]] static void store(double* at, Vector v) { _mm256_storeu_pd(at, v); }
+  [[gnu::always_inline]] static Vector broadcast(double x) { return _mm256_set1_pd(x); }
+  [[gnu::always_inline]] static Vector multiply(Vector a, Vector b) { return _mm256_mul_pd(a, b); }
+  [[gnu::always_inline]] static Vector fused_add(Vector a, Vector b, Vector c) {
+    return _mm256_fmadd_pd(a, b, c);
   }
-}
-
-template <int rows>
-void tile(std::int64_t depth, const double* a, const double* b, std::int64_t, double* c, std::int64_t ldc,
-          int cols, double alpha, bool accumulate) {
-  __m256d sum[rows][2];
-#pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_pd();
-  for (std::int64_t k = 0; k < depth; ++k, a += rows, b += kStrip) {
-    const __m256d b0 = _mm256_loadu_pd(b), b1 = _mm256_loadu_pd(b + 4);
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r) {
-      const __m256d x = _mm256_broadcast_sd(a + r);
-      sum[r][0] = _mm256_fmadd_pd(x, b0, sum[r][0]);
-      sum[r][1] = _mm256_fmadd_pd(x, b1, sum[r][1]);
-    }
-  }
-  if (cols < kStrip) {
-    alignas(32) double block[rows * kStrip];
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; ++r) {
-      _mm256_store_pd(block + r * kStrip, sum[r][0]);
-      _mm256_store_pd(block + r * kStrip + 4, sum[r][1]);
-    }
-    return add_partial(block, rows, c, ldc, cols, alpha, accumulate);
-  }
-  const __m256d scale = _mm256_set1_pd(alpha);
-#pragma GCC unroll 6
-  for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-    for (int h = 0; h < 2; ++h) {
-      double* out = c + r * ldc + 4 * h;
-      __m256d value = _mm256_mul_pd(scale, sum[r][h]);
-      if (accumulate) value = _mm256_fmadd_pd(scale, sum[r][h], _mm256_loadu_pd(out));
-      _mm256_storeu_pd(out, value);
-    }
-  }
-}
+};
 
 void transpose_4x4(__m256d (&v)[4]) {
   const __m256d a = _mm256_unpacklo_pd(v[0], v[1]), b = _mm256_unpackhi_pd(v[0], v[1]);
@@ -92,30 +58,22 @@ void pack_rows(const double* source, std::int64_t ld, int count, std::int64_t de
       }
     }
   }
-  for (; k < depth; ++k) {
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[i * ld + k];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0;
-  }
+  pack_rows_plainly(source, ld, count, k, depth, out, width);
 }
 
 void pack_columns(const double* source, std::int64_t ld, int count, std::int64_t depth, double* out,
                   int width) {
+  if (count != kStrip || width != kStrip) return pack_columns_plainly(source, ld, count, depth, out, width);
   for (std::int64_t k = 0; k < depth; ++k) {
-    if (count == kStrip && width == kStrip) {
-      _mm256_storeu_pd(out + k * kStrip, _mm256_loadu_pd(source + k * ld));
-      _mm256_storeu_pd(out + k * kStrip + 4, _mm256_loadu_pd(source + k * ld + 4));
-      continue;
-    }
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[k * ld + i];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0;
+    V::store(out + k * kStrip, V::load(source + k * ld));
+    V::store(out + k * kStrip + 4, V::load(source + k * ld + 4));
   }
 }
 
 }  // namespace
 
-const Kernels kAvx2{
-    kRows,        1,          {{tile<1>}, {tile<2>}, {tile<3>}, {tile<4>}, {tile<5>}, {tile<6>}}, pack_rows,
-    pack_columns, solve_strip};
+constinit const Kernels kAvx2 =
+    kernels_of<Kernels, V, 1>(std::make_integer_sequence<int, 6>{}, pack_rows, pack_columns, solve_strip);
 
 }  // namespace nibble::kernels::gemm64
 #endif

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm/pack.h"
 #include "kernels/gemm64/solve.h"
 #include "kernels/gemm64/tile.h"
 
@@ -26,22 +27,11 @@ void tile(std::int64_t depth, const double* a, const double* b, std::int64_t, do
 }
 
 void pack_rows(const double* source, std::int64_t ld, int count, std::int64_t depth, double* out, int width) {
-  for (std::int64_t k = 0; k < depth; ++k) {
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[i * ld + k];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0;
-  }
-}
-
-void pack_columns(const double* source, std::int64_t ld, int count, std::int64_t depth, double* out,
-                  int width) {
-  for (std::int64_t k = 0; k < depth; ++k) {
-    for (int i = 0; i < count; ++i) out[k * width + i] = source[k * ld + i];
-    for (int i = count; i < width; ++i) out[k * width + i] = 0.0;
-  }
+  pack_rows_plainly(source, ld, count, 0, depth, out, width);
 }
 
 }  // namespace
 
-const Kernels kPortable{kRows, 1, {{tile<1>}, {tile<2>}}, pack_rows, pack_columns, solve_strip};
+const Kernels kPortable{kRows, 1, {{tile<1>}, {tile<2>}}, pack_rows, pack_columns_plainly, solve_strip};
 
 }  // namespace nibble::kernels::gemm64

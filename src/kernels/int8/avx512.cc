@@ -35,23 +35,11 @@ struct Step4 {
 };
 
 constexpr int kRows = 8;
-
-template <class Step>
-constexpr Format make_format() {
-  return {Step::kWide,
-          {{run<Step, 1, 1>, run<Step, 1, 2>},
-           {run<Step, 2, 1>, run<Step, 2, 2>},
-           {run<Step, 3, 1>, run<Step, 3, 2>},
-           {run<Step, 4, 1>, run<Step, 4, 2>},
-           {run<Step, 5, 1>, run<Step, 5, 2>},
-           {run<Step, 6, 1>, run<Step, 6, 2>},
-           {run<Step, 7, 1>, run<Step, 7, 2>},
-           {run<Step, 8, 1>, run<Step, 8, 2>}}};
-}
+using Rows = std::make_integer_sequence<int, kRows>;
 
 }  // namespace
 
-const Kernels kAvx512{kRows, 2, make_format<Step8>(), make_format<Step4>()};
+constinit const Kernels kAvx512{kRows, 2, make_format<Step8>(Rows{}), make_format<Step4>(Rows{})};
 
 }  // namespace nibble::kernels::int8
 #endif

@@ -6,6 +6,8 @@
 
 #include <immintrin.h>
 
+#include <utility>
+
 #include "kernels/int8/table.h"
 
 namespace nibble::kernels::int8 {
@@ -64,6 +66,12 @@ void run(const Tile& tile) {
 // The nibbles of one quad as bytes.
 [[gnu::always_inline]] inline __m512i nibbles(__m512i w, int part) {
   return _mm512_and_si512(part == 0 ? w : _mm512_srli_epi16(w, 4), _mm512_set1_epi8(15));
+}
+
+// Tiles of 1 to n rows and 1 or 2 strips.
+template <class Step, int... r>
+constexpr Format make_format(std::integer_sequence<int, r...>) {
+  return {Step::kWide, {{run<Step, r + 1, 1>, run<Step, r + 1, 2>}...}};
 }
 
 }  // namespace

@@ -20,27 +20,11 @@ struct Step {
 };
 
 constexpr int kRows = 12;
-
-template <class Step>
-constexpr Format make_format() {
-  return {Step::kWide,
-          {{run<Step, 1, 1>, run<Step, 1, 2>},
-           {run<Step, 2, 1>, run<Step, 2, 2>},
-           {run<Step, 3, 1>, run<Step, 3, 2>},
-           {run<Step, 4, 1>, run<Step, 4, 2>},
-           {run<Step, 5, 1>, run<Step, 5, 2>},
-           {run<Step, 6, 1>, run<Step, 6, 2>},
-           {run<Step, 7, 1>, run<Step, 7, 2>},
-           {run<Step, 8, 1>, run<Step, 8, 2>},
-           {run<Step, 9, 1>, run<Step, 9, 2>},
-           {run<Step, 10, 1>, run<Step, 10, 2>},
-           {run<Step, 11, 1>, run<Step, 11, 2>},
-           {run<Step, 12, 1>, run<Step, 12, 2>}}};
-}
+using Rows = std::make_integer_sequence<int, kRows>;
 
 }  // namespace
 
-const Kernels kAvx512Vnni{kRows, 2, make_format<Step<1>>(), make_format<Step<2>>()};
+constinit const Kernels kAvx512Vnni{kRows, 2, make_format<Step<1>>(Rows{}), make_format<Step<2>>(Rows{})};
 
 }  // namespace nibble::kernels::int8
 #endif
