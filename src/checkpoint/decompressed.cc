@@ -7,13 +7,12 @@
 #include <unordered_set>
 
 #include "base/json.h"
+#include "checkpoint/checkpoint_view.h"
 #include "checkpoint/online_transforms.h"
 #include "checkpoint/quantized_checkpoint.h"
 
 namespace nibble {
 namespace {
-
-namespace fs = std::filesystem;
 
 // Parameters of activations and caches; the weights do not need them.
 constexpr std::array<std::string_view, 11> kRuntimeParts{
@@ -26,43 +25,36 @@ bool is_runtime_part(std::string_view tensor) {
   return std::find(kRuntimeParts.begin(), kRuntimeParts.end(), part) != kRuntimeParts.end();
 }
 
-class DecompressedCheckpoint final : public Checkpoint {
+class DecompressedCheckpoint final : public CheckpointView {
  public:
   DecompressedCheckpoint(std::unique_ptr<Checkpoint> stored, ThreadPool& pool)
-      : stored_(std::move(stored)), pool_(pool) {}
+      : CheckpointView(std::move(stored)), pool_(pool), config_(this->stored().config()) {
+    for (const char* key : {"quantization_config", "compression_config"}) config_.erase(key);
+  }
+
+  const Json& config() const override { return config_; }
 
   Status read(std::unique_ptr<QuantizedCheckpoint> quantized) {
     quantized_ = std::move(quantized);
-    TRY_ASSIGN(online_, OnlineTransforms::make(quantized_->config(), *stored_));
-    config_ = stored_->config();
-    for (const char* key : {"quantization_config", "compression_config"}) config_.erase(key);
+    TRY_ASSIGN(online_, OnlineTransforms::make(quantized_->config(), stored()));
+    std::vector<TensorInfo> infos;
     std::unordered_set<std::string_view> parts;
     for (const QuantizedModule& module : quantized_->modules()) {
-      add_dense(module);
+      infos.push_back(dense_of(module));
       parts.insert(module.tensors.begin(), module.tensors.end());
     }
-    for (const TensorInfo& info : stored_->tensors()) {
+    for (const TensorInfo& info : stored().tensors()) {
       if (parts.contains(info.name) || is_runtime_part(info.name) || online_.is_matrix(info.name)) continue;
-      infos_.push_back(info);
+      infos.push_back(info);
     }
-    for (TensorInfo& info : infos_) {
+    for (TensorInfo& info : infos) {
       if (folded_module(info.name)) info.dtype = DType::kF32;
     }
-    std::stable_sort(infos_.begin(), infos_.end(), [&](const TensorInfo& a, const TensorInfo& b) {
+    std::stable_sort(infos.begin(), infos.end(), [&](const TensorInfo& a, const TensorInfo& b) {
       return order_of(a.name) < order_of(b.name);
     });
-    for (std::size_t i = 0; i < infos_.size(); ++i) by_name_.emplace(infos_[i].name, i);
+    show(std::move(infos));
     return {};
-  }
-
-  const fs::path& path() const override { return stored_->path(); }
-  const Json& config() const override { return config_; }
-  const std::vector<TensorInfo>& tensors() const override { return infos_; }
-  std::vector<fs::path> companion_files() const override { return stored_->companion_files(); }
-
-  const TensorInfo* find(std::string_view name) const override {
-    const auto found = by_name_.find(std::string(name));
-    return found == by_name_.end() ? nullptr : &infos_[found->second];
   }
 
   Result<Tensor> load(std::string_view name) const override {
@@ -76,20 +68,20 @@ class DecompressedCheckpoint final : public Checkpoint {
   Status for_row_blocks(std::string_view name, std::int64_t elements,
                         const RowBlockBody& body) const override {
     if (module_of(name) == nullptr && !folded_module(name))
-      return stored_->for_row_blocks(name, elements, body);
+      return stored().for_row_blocks(name, elements, body);
     return Checkpoint::for_row_blocks(name, elements, body);
   }
 
   void release(std::string_view name) const override {
     const QuantizedModule* module = module_of(name);
-    if (module == nullptr) return stored_->release(name);
-    for (const std::string& part : module->tensors) stored_->release(part);
+    if (module == nullptr) return stored().release(name);
+    for (const std::string& part : module->tensors) stored().release(part);
   }
 
  private:
   Result<Tensor> load_weight(std::string_view name) const {
     const QuantizedModule* module = module_of(name);
-    if (module == nullptr) return stored_->load(name);
+    if (module == nullptr) return stored().load(name);
     TRY_ASSIGN(const CompressedWeight weight, quantized_->load(*module));
     return weight.dense(pool_).at(fmt::format("module {}", module->name));
   }
@@ -100,7 +92,7 @@ class DecompressedCheckpoint final : public Checkpoint {
     if (online_.empty() || dot == std::string_view::npos) return std::nullopt;
     const std::string_view module = tensor.substr(0, dot);
     const std::string_view part = tensor.substr(dot + 1);
-    const TensorInfo* weight = stored_->find(std::string(module) + ".weight");
+    const TensorInfo* weight = stored().find(std::string(module) + ".weight");
     const bool is_linear = module_of(std::string(module) + ".weight") != nullptr ||
                            (weight != nullptr && weight->shape.size() == 2);
     if ((part != "weight" && part != "bias") || !is_linear || !online_.touches(module)) return std::nullopt;
@@ -108,12 +100,11 @@ class DecompressedCheckpoint final : public Checkpoint {
   }
 
   const QuantizedModule* module_of(std::string_view tensor) const {
-    constexpr std::string_view kWeight = ".weight";
-    if (!tensor.ends_with(kWeight)) return nullptr;
-    return quantized_->find(tensor.substr(0, tensor.size() - kWeight.size()));
+    const std::string_view module = module_of_weight(tensor);
+    return module.empty() ? nullptr : quantized_->find(module);
   }
 
-  void add_dense(const QuantizedModule& module) {
+  TensorInfo dense_of(const QuantizedModule& module) {
     TensorInfo info{module.name + ".weight",
                     quantized_->model_dtype(),
                     {module.rows, module.cols},
@@ -121,27 +112,24 @@ class DecompressedCheckpoint final : public Checkpoint {
                     0,
                     {}};
     for (const std::string& part : module.tensors) {
-      const TensorInfo* stored = stored_->find(part);
-      info.stored_bytes += stored->stored_bytes;
-      if (info.file.empty()) info.file = stored->file;
-      position_.try_emplace(info.name, static_cast<std::size_t>(stored - stored_->tensors().data()));
+      const TensorInfo* piece = stored().find(part);
+      info.stored_bytes += piece->stored_bytes;
+      if (info.file.empty()) info.file = piece->file;
+      position_.try_emplace(info.name, static_cast<std::size_t>(piece - stored().tensors().data()));
     }
-    infos_.push_back(std::move(info));
+    return info;
   }
 
   std::size_t order_of(const std::string& name) const {
     const auto dense = position_.find(name);
     if (dense != position_.end()) return dense->second;
-    return static_cast<std::size_t>(stored_->find(name) - stored_->tensors().data());
+    return static_cast<std::size_t>(stored().find(name) - stored().tensors().data());
   }
 
-  std::unique_ptr<Checkpoint> stored_;
   ThreadPool& pool_;
+  Json config_;
   std::unique_ptr<QuantizedCheckpoint> quantized_;
   OnlineTransforms online_;
-  Json config_;
-  std::vector<TensorInfo> infos_;
-  std::unordered_map<std::string, std::size_t> by_name_;
   std::unordered_map<std::string, std::size_t> position_;  // of the first part of a dense weight
 };
 

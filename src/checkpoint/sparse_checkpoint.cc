@@ -5,15 +5,14 @@
 
 #include <algorithm>
 #include <array>
-#include <unordered_map>
+#include <unordered_set>
 
 #include "base/json.h"
+#include "checkpoint/checkpoint_view.h"
 #include "codec/sparse_format.h"
 
 namespace nibble {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr std::array<const char*, 2> kConfigKeys{"quantization_config", "compression_config"};
 
@@ -49,46 +48,43 @@ Json config_of_weights(Json config) {
   return config;
 }
 
-class SparseCheckpoint final : public Checkpoint {
+class SparseCheckpoint final : public CheckpointView {
  public:
   SparseCheckpoint(std::unique_ptr<Checkpoint> stored, SparseFormat format)
-      : stored_(std::move(stored)), format_(format), config_(config_of_weights(stored_->config())) {}
+      : CheckpointView(std::move(stored)),
+        format_(format),
+        config_(config_of_weights(this->stored().config())) {}
+
+  const Json& config() const override { return config_; }
 
   Status read() {
     // The suffix that no other tensor of a model has marks a module.
     const std::string marker = "." + sparse_suffixes(format_).at(2);
-    for (const TensorInfo& info : stored_->tensors()) {
+    for (const TensorInfo& info : stored().tensors()) {
       if (info.name.ends_with(marker))
-        modules_.emplace(info.name.substr(0, info.name.size() - marker.size()), 0);
+        modules_.emplace(info.name.substr(0, info.name.size() - marker.size()));
     }
-    for (const TensorInfo& info : stored_->tensors()) {
+    std::vector<TensorInfo> infos;
+    for (const TensorInfo& info : stored().tensors()) {
       const std::string module = info.name.substr(0, info.name.rfind('.'));
       if (!is_part(info.name)) {
-        infos_.push_back(info);
+        infos.push_back(info);
       } else if (info.name == module + marker) {
-        TRY(add_module(module).at(fmt::format("{}: module {}", path().string(), module)));
+        TRY_ASSIGN(TensorInfo weight,
+                   weight_of(module).at(fmt::format("{}: module {}", path().string(), module)));
+        infos.push_back(std::move(weight));
       }
     }
-    for (std::size_t i = 0; i < infos_.size(); ++i) by_name_.emplace(infos_[i].name, i);
+    show(std::move(infos));
     return {};
-  }
-
-  const fs::path& path() const override { return stored_->path(); }
-  const Json& config() const override { return config_; }
-  const std::vector<TensorInfo>& tensors() const override { return infos_; }
-  std::vector<fs::path> companion_files() const override { return stored_->companion_files(); }
-
-  const TensorInfo* find(std::string_view name) const override {
-    const auto found = by_name_.find(std::string(name));
-    return found == by_name_.end() ? nullptr : &infos_[found->second];
   }
 
   Result<Tensor> load(std::string_view name) const override {
     const std::string* module = module_of(name);
-    if (module == nullptr) return stored_->load(name);
+    if (module == nullptr) return stored().load(name);
     std::map<std::string, Tensor> parts;
     for (const std::string& suffix : sparse_suffixes(format_)) {
-      TRY_ASSIGN(Tensor part, stored_->load(*module + "." + suffix));
+      TRY_ASSIGN(Tensor part, stored().load(*module + "." + suffix));
       parts.emplace(suffix, std::move(part));
     }
     return sparse_decompress(parts, format_).at(fmt::format("{}: module {}", path().string(), *module));
@@ -96,14 +92,14 @@ class SparseCheckpoint final : public Checkpoint {
 
   Status for_row_blocks(std::string_view name, std::int64_t elements,
                         const RowBlockBody& body) const override {
-    if (module_of(name) == nullptr) return stored_->for_row_blocks(name, elements, body);
+    if (module_of(name) == nullptr) return stored().for_row_blocks(name, elements, body);
     return Checkpoint::for_row_blocks(name, elements, body);
   }
 
   void release(std::string_view name) const override {
     const std::string* module = module_of(name);
-    if (module == nullptr) return stored_->release(name);
-    for (const std::string& suffix : sparse_suffixes(format_)) stored_->release(*module + "." + suffix);
+    if (module == nullptr) return stored().release(name);
+    for (const std::string& suffix : sparse_suffixes(format_)) stored().release(*module + "." + suffix);
   }
 
  private:
@@ -115,42 +111,36 @@ class SparseCheckpoint final : public Checkpoint {
   }
 
   const std::string* module_of(std::string_view tensor) const {
-    constexpr std::string_view kWeight = ".weight";
-    if (!tensor.ends_with(kWeight)) return nullptr;
-    const auto found = modules_.find(std::string(tensor.substr(0, tensor.size() - kWeight.size())));
-    return found == modules_.end() ? nullptr : &found->first;
+    const auto found = modules_.find(std::string(module_of_weight(tensor)));
+    return found == modules_.end() ? nullptr : &*found;
   }
 
-  Status add_module(const std::string& module) {
-    if (stored_->find(module + ".weight") != nullptr)
+  Result<TensorInfo> weight_of(const std::string& module) const {
+    if (stored().find(module + ".weight") != nullptr)
       return bad_data("it has a sparse weight and a dense one");
     TensorInfo info{module + ".weight", DType::kF32, {}, std::string(to_string(format_)), 0, {}};
     for (const std::string& suffix : sparse_suffixes(format_)) {
-      const TensorInfo* part = stored_->find(module + "." + suffix);
+      const TensorInfo* part = stored().find(module + "." + suffix);
       if (part == nullptr) return bad_data(fmt::format("{} is missing", suffix));
       info.stored_bytes += part->stored_bytes;
       if (info.file.empty()) info.file = part->file;
     }
-    const TensorInfo* values = stored_->find(module + "." + sparse_suffixes(format_).at(1));
+    const TensorInfo* values = stored().find(module + "." + sparse_suffixes(format_).at(1));
     const bool halves = format_ == SparseFormat::kQuads && values->dtype == DType::kU8;
     info.dtype = halves ? DType::kI8 : values->dtype;
-    TRY_ASSIGN(const Tensor shape, stored_->load(module + ".shape"));
+    TRY_ASSIGN(const Tensor shape, stored().load(module + ".shape"));
     if (shape.dtype() != DType::kI64 || shape.size() != 2) return bad_data("shape must be two int64");
     const auto dims = shape.as<std::int64_t>();
     constexpr std::int64_t kMost = std::int64_t{1} << 31;
     if (dims[0] < 0 || dims[1] < 0 || dims[0] > kMost || dims[1] > kMost)
       return bad_data(fmt::format("shape is {} x {}", dims[0], dims[1]));
     info.shape = {dims[0], dims[1]};
-    infos_.push_back(std::move(info));
-    return {};
+    return info;
   }
 
-  std::unique_ptr<Checkpoint> stored_;
   SparseFormat format_;
   Json config_;
-  std::unordered_map<std::string, int> modules_;
-  std::vector<TensorInfo> infos_;
-  std::unordered_map<std::string, std::size_t> by_name_;
+  std::unordered_set<std::string> modules_;
 };
 
 }  // namespace

@@ -95,7 +95,9 @@ void q3_k(const BlockQ3K& b, float* out) {
 }
 
 // 64 elements share 32 bytes: low nibbles first, then high ones; a scale and a min every 32 elements.
-void q4_k(const BlockQ4K& b, float* out) {
+// `high_bits(sub, j)` stand above the nibble of element j of sub-block `sub`.
+template <class Block, class HighBits>
+void decode_scale_min(const Block& b, float* out, const HighBits& high_bits) {
   const float d = load_half(b.d);
   const float dmin = load_half(b.dmin);
   for (int sub = 0; sub < 8; ++sub) {
@@ -104,25 +106,18 @@ void q4_k(const BlockQ4K& b, float* out) {
     const float min = dmin * as_float(sm.min);
     const std::uint8_t* qs = b.qs + 32 * (sub / 2);
     const int shift = 4 * (sub % 2);
-    for (int j = 0; j < 32; ++j) out[32 * sub + j] = scale * as_float((qs[j] >> shift) & 15) - min;
+    for (int j = 0; j < 32; ++j)
+      out[32 * sub + j] = scale * as_float(((qs[j] >> shift) & 15) | high_bits(sub, j)) - min;
   }
 }
 
-// As Q4_K; the fifth bit of element 32 k + j is bit k of qh[j].
+void q4_k(const BlockQ4K& b, float* out) {
+  decode_scale_min(b, out, [](int, int) { return 0; });
+}
+
+// The fifth bit of element 32 k + j is bit k of qh[j].
 void q5_k(const BlockQ5K& b, float* out) {
-  const float d = load_half(b.d);
-  const float dmin = load_half(b.dmin);
-  for (int sub = 0; sub < 8; ++sub) {
-    const ScaleMin sm = unpack_scale_min(b.scales, sub);
-    const float scale = d * as_float(sm.scale);
-    const float min = dmin * as_float(sm.min);
-    const std::uint8_t* qs = b.qs + 32 * (sub / 2);
-    const int shift = 4 * (sub % 2);
-    for (int j = 0; j < 32; ++j) {
-      const int code = ((qs[j] >> shift) & 15) | (((b.qh[j] >> sub) & 1) << 4);
-      out[32 * sub + j] = scale * as_float(code) - min;
-    }
-  }
+  decode_scale_min(b, out, [&](int sub, int j) { return ((b.qh[j] >> sub) & 1) << 4; });
 }
 
 // Each half of 128 elements is four runs of 32: their low nibbles are ql[0..31] low, ql[32..63] low, the same

@@ -14,14 +14,6 @@ namespace {
 
 using testing::HasSubstr;
 
-Json json_of(const std::vector<std::string>& arguments) {
-  const Outcome outcome = run_nibble(arguments);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const Result<Json> document = parse_json(outcome.out);
-  EXPECT_TRUE(document.ok()) << outcome.out;
-  return document.ok() ? *document : Json();
-}
-
 std::string model(const std::string& name) {
   return source_path("tests/golden/models/" + name);
 }

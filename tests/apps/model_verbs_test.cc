@@ -25,14 +25,6 @@ std::string golden_model(const std::string& name) {
   return source_path("tests/golden/models/" + name);
 }
 
-Json json_of(const std::vector<std::string>& arguments) {
-  const Outcome outcome = run_nibble(arguments);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const Result<Json> document = parse_json(outcome.out);
-  EXPECT_TRUE(document.ok()) << outcome.out;
-  return document.ok() ? *document : Json();
-}
-
 // The text that llama2.c pins for this model: 200 greedy steps from BOS.
 constexpr const char* kPinnedStory =
     "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, "

@@ -14,14 +14,6 @@ using testing::HasSubstr;
 
 const std::string kStories = source_path("data/models/stories260K");
 
-Json json_of(const std::vector<std::string>& arguments) {
-  const Outcome outcome = run_nibble(arguments);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const Result<Json> document = parse_json(outcome.out);
-  EXPECT_TRUE(document.ok()) << outcome.out;
-  return document.ok() ? *document : Json();
-}
-
 std::string hash_of(const std::filesystem::path& path) {
   const std::string bytes = read_file(path);
   return sha256_hex(std::as_bytes(std::span(bytes)));

@@ -11,14 +11,6 @@ namespace {
 
 using testing::HasSubstr;
 
-Json json_of(const std::vector<std::string>& arguments) {
-  const Outcome outcome = run_nibble(arguments);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const Result<Json> document = parse_json(outcome.out);
-  EXPECT_TRUE(document.ok()) << outcome.out;
-  return document.ok() ? *document : Json();
-}
-
 constexpr const char* kRecipe = R"(quant_stage:
   args: {bits: 4}
   quant_modifiers:

@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
+
 extern char** environ;
 
 namespace nibble::app_test {
@@ -98,6 +100,15 @@ inline Outcome run_nibble(const std::vector<std::string>& arguments,
   outcome.out = read_file(out);
   outcome.err = read_file(err);
   return outcome;
+}
+
+// What a successful run prints as JSON.
+inline Json json_of(const std::vector<std::string>& arguments) {
+  const Outcome outcome = run_nibble(arguments);
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const Result<Json> document = parse_json(outcome.out);
+  EXPECT_TRUE(document.ok()) << outcome.out;
+  return document.ok() ? *document : Json();
 }
 
 inline std::string source_path(const std::string& relative) {

@@ -17,14 +17,6 @@ const char* const kMagnitude24 =
     "prune_stage:\n  prune_modifiers:\n    MagnitudePruningModifier:\n      init_sparsity: 0.0\n"
     "      final_sparsity: 0.5\n      mask_structure: '2:4'\n      targets: ['re:.*(q|k|v|o)_proj']\n";
 
-Json json_of(const std::vector<std::string>& arguments) {
-  const Outcome outcome = run_nibble(arguments);
-  EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const Result<Json> document = parse_json(outcome.out);
-  EXPECT_TRUE(document.ok()) << outcome.out;
-  return document.ok() ? *document : Json();
-}
-
 double perplexity(const std::string& model) {
   return json_of(
       {"eval", model, "--text", kTexts, "--context", "64", "--max-windows", "2", "--json"})["perplexity"];

@@ -10,6 +10,7 @@
 #include "codec/compressed_weight.h"
 #include "support/golden_args.h"
 #include "support/golden_tensors.h"
+#include "support/random_weight.h"
 
 namespace nibble {
 namespace {
@@ -20,11 +21,8 @@ using testing::GoldenTensors;
 using ::testing::HasSubstr;
 using testing::same_tensor;
 
-Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(static_cast<std::size_t>(rows * cols));
-  for (float& value : values) value = static_cast<float>(0.05 * rng.normal() * std::exp(rng.normal() * 0.5));
-  return Tensor::from_f32(dtype, {rows, cols}, values);
+Tensor long_tailed(DType dtype, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+  return testing::random_weight(dtype, rows, cols, seed, 0.5);
 }
 
 QuantizationArgs with_observer(QuantizationArgs args, const std::string& observer, const Json& kwargs = {}) {
@@ -162,7 +160,7 @@ double weighted_error(ThreadPool& pool, const Tensor& weight, const Quantization
 // observer.
 TEST(Observers, SearchNeverLosesToMinMax) {
   ThreadPool pool(2);
-  const Tensor weight = random_weight(DType::kF32, 24, 128, 3);
+  const Tensor weight = long_tailed(DType::kF32, 24, 128, 3);
   std::vector<float> importance(128);
   Rng rng(5);
   for (float& value : importance) value = static_cast<float>(std::exp(rng.normal()));
@@ -190,7 +188,7 @@ TEST(Observers, SearchNeverLosesToMinMax) {
 
 TEST(Observers, UniformImportanceEqualsNoImportance) {
   ThreadPool pool(1);
-  const Tensor weight = random_weight(DType::kBF16, 8, 96, 7);
+  const Tensor weight = long_tailed(DType::kBF16, 8, 96, 7);
   QuantizationArgs args;
   args.num_bits = 3;
   args.group_size = 32;
@@ -212,7 +210,7 @@ TEST(Observers, UniformImportanceEqualsNoImportance) {
 }
 
 TEST(Observers, ResultsDoNotDependOnThreads) {
-  const Tensor weight = random_weight(DType::kBF16, 37, 160, 11);
+  const Tensor weight = long_tailed(DType::kBF16, 37, 160, 11);
   ThreadPool one(1);
   ThreadPool four(4);
   for (const std::string& observer : known_observers()) {

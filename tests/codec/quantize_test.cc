@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "support/golden_args.h"
 #include "support/golden_tensors.h"
+#include "support/random_weight.h"
 
 namespace nibble {
 namespace {
@@ -16,14 +17,8 @@ namespace {
 using testing::golden_args;
 using testing::golden_json;
 using testing::GoldenTensors;
+using testing::random_weight;
 using testing::same_tensor;
-
-Tensor random_weight(DType dtype, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
-  Rng rng(seed);
-  std::vector<float> values(static_cast<std::size_t>(rows * cols));
-  for (float& value : values) value = static_cast<float>(0.05 * rng.normal());
-  return Tensor::from_f32(dtype, {rows, cols}, values);
-}
 
 QuantizationArgs int_args(int bits, bool symmetric, std::int64_t group) {
   QuantizationArgs args;

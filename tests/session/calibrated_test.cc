@@ -7,7 +7,6 @@
 #include <functional>
 #include <set>
 
-#include "base/hash.h"
 #include "checkpoint/sharded_writer.h"
 #include "session/oneshot_fixture.h"
 #include "support/golden_tensors.h"
@@ -20,24 +19,16 @@ using ::testing::Contains;
 using testing::GoldenTensors;
 using ::testing::HasSubstr;
 
-const fs::path kIds = fs::path(NIBBLE_SOURCE_DIR) / "tests/golden/calibrated/calib_ids.safetensors";
-
 Options gptq(const OneshotRun& run, const char* base = "base-mini") {
   Options options;
   options.model = (kOneshotGoldens / base).string();
   options.scheme = "W4A16";
   options.method = "gptq";
   options.group_size = 32;
-  options.dataset = kIds.string();
+  options.dataset = kCalibrationIds.string();
   options.num_calibration_samples = 16;
   options.output_dir = run.output().string();
   return options;
-}
-
-std::string hash_of(const fs::path& folder) {
-  const auto text = read_text_file(folder / "model.safetensors");
-  EXPECT_TRUE(text.ok());
-  return text.ok() ? sha256_hex(std::as_bytes(std::span(*text))) : "";
 }
 
 // The hash of a run with changed options.
@@ -48,7 +39,7 @@ std::string run_hash(const std::function<void(Options&)>& change, int threads = 
   change(options);
   const auto report = run.start(options, threads);
   EXPECT_TRUE(report.ok()) << report.error().message();
-  return report.ok() ? hash_of(run.output()) : "";
+  return report.ok() ? weights_hash(run.output()) : "";
 }
 
 std::string error_with(const std::function<void(Options&)>& change) {
@@ -129,23 +120,10 @@ TEST(CalibratedTest, PaddedTokensDoNotCount) {
     options.dataset = file.string();
     const auto report = run.start(options);
     ASSERT_TRUE(report.ok()) << report.error().message();
-    hashes.insert(hash_of(run.output()));
+    hashes.insert(weights_hash(run.output()));
   }
   EXPECT_EQ(hashes.size(), 1u);
 }
-
-// Asks for a stop at the n-th event.
-class StopAt final : public EventSink {
- public:
-  StopAt(StopToken& stop, int event) : stop_(stop), left_(event) {}
-  void on_event(const Event&) override {
-    if (--left_ == 0) stop_.request_stop();
-  }
-
- private:
-  StopToken& stop_;
-  int left_;
-};
 
 TEST(CalibratedTest, AStoppedRunGoesOnToTheSameBytes) {
   const std::string undisturbed = run_hash([](Options&) {});
@@ -167,7 +145,7 @@ TEST(CalibratedTest, AStoppedRunGoesOnToTheSameBytes) {
       ASSERT_TRUE(second.ok()) << second.error().message();
       for (const ModuleRow& row : second->modules) EXPECT_EQ(row.changes.size(), 1u) << row.name;
     }
-    EXPECT_EQ(hash_of(run.output()), undisturbed) << "stopped at event " << event;
+    EXPECT_EQ(weights_hash(run.output()), undisturbed) << "stopped at event " << event;
   }
   EXPECT_GE(stopped, 3);
 }

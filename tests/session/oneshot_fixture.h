@@ -2,16 +2,44 @@
 // A run of oneshot in a folder of its own that goes away with it.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/file.h"
+#include "base/hash.h"
 #include "session/job.h"
 
 namespace nibble {
 
 inline const std::filesystem::path kOneshotGoldens =
     std::filesystem::path(NIBBLE_SOURCE_DIR) / "tests/golden/oneshot";
+
+inline const std::filesystem::path kCalibrationIds =
+    std::filesystem::path(NIBBLE_SOURCE_DIR) / "tests/golden/calibrated/calib_ids.safetensors";
+
+// Of model.safetensors in `folder`.
+inline std::string weights_hash(const std::filesystem::path& folder) {
+  const auto text = read_text_file(folder / "model.safetensors");
+  EXPECT_TRUE(text.ok());
+  return text.ok() ? sha256_hex(std::as_bytes(std::span(*text))) : "";
+}
+
+// Asks for a stop at the n-th event.
+class StopAt final : public EventSink {
+ public:
+  StopAt(StopToken& stop, int event) : stop_(stop), left_(event) {}
+  void on_event(const Event&) override {
+    if (--left_ == 0) stop_.request_stop();
+  }
+
+ private:
+  StopToken& stop_;
+  int left_;
+};
 
 class EventLog final : public EventSink {
  public:

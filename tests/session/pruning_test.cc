@@ -8,7 +8,6 @@
 #include <functional>
 #include <set>
 
-#include "base/hash.h"
 #include "base/json.h"
 #include "checkpoint/quantized_checkpoint.h"
 #include "checkpoint/sharded_writer.h"
@@ -25,8 +24,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using testing::same_tensor;
-
-const fs::path kIds = fs::path(NIBBLE_SOURCE_DIR) / "tests/golden/calibrated/calib_ids.safetensors";
 
 struct Pruning {
   const char* name;
@@ -46,16 +43,10 @@ Options pruning(const OneshotRun& run, const std::string& modifiers) {
   Options options;
   options.model = (kOneshotGoldens / "base-mini").string();
   options.recipe = {recipe_of(modifiers)};
-  options.dataset = kIds.string();
+  options.dataset = kCalibrationIds.string();
   options.num_calibration_samples = 8;
   options.output_dir = run.output().string();
   return options;
-}
-
-std::string hash_of(const fs::path& folder) {
-  const auto text = read_text_file(folder / "model.safetensors");
-  EXPECT_TRUE(text.ok());
-  return text.ok() ? sha256_hex(std::as_bytes(std::span(*text))) : "";
 }
 
 std::string run_hash(const std::string& modifiers, const std::function<void(Options&)>& change, int threads) {
@@ -64,7 +55,7 @@ std::string run_hash(const std::string& modifiers, const std::function<void(Opti
   change(options);
   const auto report = run.start(options, threads);
   EXPECT_TRUE(report.ok()) << report.error().message();
-  return report.ok() ? hash_of(run.output()) : "";
+  return report.ok() ? weights_hash(run.output()) : "";
 }
 
 std::unique_ptr<Checkpoint> open_dense(const fs::path& folder, ThreadPool& pool) {
@@ -114,18 +105,6 @@ TEST_P(PruningRun, ThreadsAndMemoryDoNotChangeAByte) {
   EXPECT_EQ(hashes.size(), 1u);
 }
 
-class StopAt final : public EventSink {
- public:
-  StopAt(StopToken& stop, int event) : stop_(stop), left_(event) {}
-  void on_event(const Event&) override {
-    if (--left_ == 0) stop_.request_stop();
-  }
-
- private:
-  StopToken& stop_;
-  int left_;
-};
-
 TEST_P(PruningRun, AStoppedRunGoesOnToTheSameBytes) {
   const std::string undisturbed = run_hash(
       GetParam().modifiers, [](Options&) {}, 2);
@@ -147,7 +126,7 @@ TEST_P(PruningRun, AStoppedRunGoesOnToTheSameBytes) {
         EXPECT_TRUE(row.changes.back().zeros.has_value()) << row.name;
       ++resumed;
     }
-    EXPECT_EQ(hash_of(run.output()), undisturbed) << "stopped at event " << event;
+    EXPECT_EQ(weights_hash(run.output()), undisturbed) << "stopped at event " << event;
   }
   EXPECT_GE(resumed, 1);
 }
@@ -314,7 +293,7 @@ TEST_P(SparseFormatRun, IsTheSameForThreadsAndAfterAStop) {
     options.resume = true;
     ASSERT_TRUE(next.start(options).ok());
   }
-  EXPECT_EQ(hash_of(run.output()), one);
+  EXPECT_EQ(weights_hash(run.output()), one);
 }
 
 const std::string kHalf = "    SparseGPTModifier: {sparsity: 0.5, targets: [Linear], ignore: [lm_head]}\n";

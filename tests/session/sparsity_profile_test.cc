@@ -6,7 +6,6 @@
 
 #include <functional>
 
-#include "base/hash.h"
 #include "checkpoint/sharded_writer.h"
 #include "model/transformer.h"
 #include "session/divergence_survey.h"
@@ -19,8 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::GoldenTensors;
 using ::testing::HasSubstr;
-
-const fs::path kIds = fs::path(NIBBLE_SOURCE_DIR) / "tests/golden/calibrated/calib_ids.safetensors";
 
 std::string recipe(const std::string& modifiers) {
   return "run_stage:\n  run_modifiers:\n" + modifiers;
@@ -38,16 +35,10 @@ Options options(const OneshotRun& run, const std::string& text, const char* base
   Options options;
   options.model = (kOneshotGoldens / base).string();
   options.recipe = {text};
-  options.dataset = kIds.string();
+  options.dataset = kCalibrationIds.string();
   options.num_calibration_samples = 16;
   options.output_dir = run.output().string();
   return options;
-}
-
-std::string hash_of(const fs::path& folder) {
-  const auto text = read_text_file(folder / "model.safetensors");
-  EXPECT_TRUE(text.ok());
-  return text.ok() ? sha256_hex(std::as_bytes(std::span(*text))) : "";
 }
 
 // Zeros of all weights that may be pruned, and of each block.
@@ -86,7 +77,7 @@ TEST(SparsityProfileTest, ProfilesKeepTheMeanAndDoNotDependOnThreadsOrMemory) {
       EXPECT_NEAR(zeros(run.output(), by_block), 0.5, 0.002) << text;
       EXPECT_GT(std::fabs(by_block[0] - by_block[1]), 0.01) << text;
       for (const auto& [block, share] : by_block) EXPECT_NEAR(share, 0.5, 0.102);
-      hashes.insert(hash_of(run.output()));
+      hashes.insert(weights_hash(run.output()));
     }
     EXPECT_EQ(hashes.size(), 1u);
   }
@@ -178,7 +169,7 @@ TEST(ChannelPermutationRun, KeepsTheModelsFunction) {
     OneshotRun run;
     const auto report = run.start(options(run, kPermute, base));
     ASSERT_TRUE(report.ok()) << report.error().message();
-    EXPECT_NE(hash_of(run.output()), hash_of(kOneshotGoldens / base)) << "nothing moved";
+    EXPECT_NE(weights_hash(run.output()), weights_hash(kOneshotGoldens / base)) << "nothing moved";
     ThreadPool pool(2);
     Context context{pool, run.log, run.stop};
     const Batch batch = Batch::of({1, 7, 3, 12, 9, 40, 2, 8});
@@ -205,7 +196,7 @@ TEST(ChannelPermutationRun, GoesBeforeNmPruning) {
     OneshotRun run;
     const auto report = run.start(options(run, text));
     EXPECT_TRUE(report.ok()) << report.error().message();
-    return report.ok() ? hash_of(run.output()) : "";
+    return report.ok() ? weights_hash(run.output()) : "";
   };
   const std::string with =
       kPermute + "    WandaPruningModifier: {sparsity: 0.5, mask_structure: \"2:4\", " + kEnds;
@@ -234,7 +225,7 @@ TEST(LossMaskTest, MaskedTokensAreAsIfTheyWereNotThere) {
     wanted.use_loss_mask = used;
     const auto report = run.start(wanted, threads);
     EXPECT_TRUE(report.ok()) << report.error().message();
-    return report.ok() ? hash_of(run.output()) : "";
+    return report.ok() ? weights_hash(run.output()) : "";
   };
   const auto all = [](std::size_t) { return std::int64_t{1}; };
   const auto some = [](std::size_t i) { return std::int64_t{i % 64 > 20}; };
@@ -260,7 +251,7 @@ TEST(ActivationHookTest, TheSameInputIsAcceptedAnotherIsRefused) {
                "}\n    QuantizationModifier: {scheme: W4A16, targets: [Linear], ignore: [lm_head], "
                "bypass_divisibility_checks: true}\n"));
     const auto report = run.start(wanted);
-    return report.ok() ? hash_of(run.output()) : report.error().message();
+    return report.ok() ? weights_hash(run.output()) : report.error().message();
   };
   const std::string plain = with("");
   EXPECT_EQ(with(", activation_hook_target: mlp"), plain);

@@ -7,7 +7,6 @@
 #include <fstream>
 #include <functional>
 
-#include "base/hash.h"
 #include "calibrate/statistics_merge.h"
 #include "checkpoint/sharded_writer.h"
 #include "session/oneshot_fixture.h"
@@ -20,8 +19,6 @@ namespace fs = std::filesystem;
 using ::testing::Contains;
 using testing::GoldenTensors;
 using ::testing::HasSubstr;
-
-const fs::path kIds = fs::path(NIBBLE_SOURCE_DIR) / "tests/golden/calibrated/calib_ids.safetensors";
 
 const char* const kPrune = R"(
 run_stage:
@@ -60,7 +57,8 @@ class StatisticsTest : public ::testing::Test {
     result.group_size = 32;
     return result;
   }
-  static Options with_data(Options options, const std::string& pipeline, const fs::path& data = kIds) {
+  static Options with_data(Options options, const std::string& pipeline,
+                           const fs::path& data = kCalibrationIds) {
     options.dataset = data.string();
     options.num_calibration_samples = 16;
     options.pipeline = pipeline;
@@ -78,8 +76,7 @@ class StatisticsTest : public ::testing::Test {
   std::string hash(const Options& options, int threads = 2) {
     const auto report = run_.start(options, threads);
     EXPECT_TRUE(report.ok()) << report.error().message();
-    const auto text = read_text_file(fs::path(options.output_dir) / "model.safetensors");
-    return report.ok() && text.ok() ? sha256_hex(std::as_bytes(std::span(*text))) : "";
+    return report.ok() ? weights_hash(options.output_dir) : "";
   }
   std::string error_of(const Options& options) {
     const auto report = run_.start(options);
@@ -249,18 +246,6 @@ TEST_F(StatisticsTest, DamagedFilesAreRefused) {
   for (const std::size_t length : {std::size_t{0}, std::size_t{7}, header / 2, header, text->size() - 1})
     EXPECT_NE(result_with(text->substr(0, length)), "accepted") << length;
 }
-
-class StopAt final : public EventSink {
- public:
-  StopAt(StopToken& stop, int event) : stop_(stop), left_(event) {}
-  void on_event(const Event&) override {
-    if (--left_ == 0) stop_.request_stop();
-  }
-
- private:
-  StopToken& stop_;
-  int left_;
-};
 
 TEST_F(StatisticsTest, AStoppedRunGoesOnToTheSameFile) {
   hash(saving(with_data(gptq("whole"), "")));
