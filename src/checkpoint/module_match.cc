@@ -4,12 +4,34 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
 #include <numeric>
+#include <set>
+
+#include "base/suggest.h"
 
 namespace nibble {
 namespace {
 
 constexpr std::string_view kRegexPrefix = "re:";
+
+std::string last_part(const std::string& name) {
+  const auto dot = name.rfind('.');
+  return dot == std::string::npos ? name : name.substr(dot + 1);
+}
+
+// What an expression spells out: its longest run of letters, digits and underscores, where "\\d" is none.
+std::string longest_word(std::string_view expression) {
+  std::string longest, word;
+  for (std::size_t i = 0; i < expression.size(); ++i) {
+    const char c = expression[i];
+    if (c == '\\') ++i;
+    const bool is_word = c == '_' || std::isalnum(static_cast<unsigned char>(c)) != 0;
+    word = is_word ? word + c : std::string();
+    if (word.size() > longest.size()) longest = word;
+  }
+  return longest;
+}
 
 }  // namespace
 
@@ -73,6 +95,16 @@ std::optional<std::size_t> ModuleTargets::winner(std::string_view module,
   if (!found) found = first([&](const ModuleTarget& t) { return t.is_regex() && t.matches_name(module); });
   if (!found) found = first([&](const ModuleTarget& t) { return t.matches_class(classes); });
   return found;
+}
+
+std::string nearest_module(const std::string& pattern, std::span<const std::string> names,
+                           std::span<const std::string> classes) {
+  const bool is_regex = pattern.starts_with(kRegexPrefix);
+  std::set<std::string> known;
+  for (const std::string& name : names) known.insert(is_regex ? last_part(name) : name);
+  if (!is_regex) known.insert(classes.begin(), classes.end());
+  const std::vector<std::string> candidates(known.begin(), known.end());
+  return did_you_mean(is_regex ? longest_word(pattern.substr(kRegexPrefix.size())) : pattern, candidates);
 }
 
 bool looks_like_embedding(std::string_view module) {

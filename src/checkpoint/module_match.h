@@ -51,6 +51,11 @@ class ModuleTargets {
   std::vector<std::size_t> order_;  // of targets_: alphabetically, the last of equals first
 };
 
+// "did you mean ...?" for a pattern that matches none of these; or an empty string. An expression is compared
+// by its longest word with the last parts of the names.
+std::string nearest_module(const std::string& pattern, std::span<const std::string> names,
+                           std::span<const std::string> classes);
+
 // Files name tensors, not classes. A matrix is a linear unless the last part of its module's name says
 // "embed" (or is GPT-2's wte or wpe).
 bool looks_like_embedding(std::string_view module);

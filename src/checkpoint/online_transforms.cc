@@ -11,9 +11,6 @@
 namespace nibble {
 namespace {
 
-// Online places of a linear; the others are folded when a model is saved, or cancel (q_attn, k_cache).
-constexpr std::array<std::string_view, 2> kOnline{"input", "output"};
-
 // Hadamard matrix of a power of two by Sylvester's construction: the sign is the parity of the common bits.
 std::vector<double> sylvester(std::int64_t size) {
   std::vector<double> values(static_cast<std::size_t>(size * size));
@@ -104,8 +101,13 @@ Tensor as_f32(const std::vector<double>& values, const Shape& shape) {
 
 }  // namespace
 
+bool is_online(const TransformUse& use) {
+  return use.location == "input" || use.location == "output";
+}
+
 Result<OnlineTransforms> OnlineTransforms::make(const QuantizationConfig& config,
                                                 const Checkpoint& checkpoint) {
+  TRY(check_online_targets(config, checkpoint));
   OnlineTransforms online;
   for (const TransformScheme& scheme : config.transforms) {
     for (const TransformUse& use : scheme.uses) {
@@ -120,7 +122,7 @@ Result<OnlineTransforms> OnlineTransforms::make(const QuantizationConfig& config
         }
         online.matrices_.emplace(info.name, std::move(matrix));
       }
-      if (std::find(kOnline.begin(), kOnline.end(), use.location) == kOnline.end()) continue;
+      if (!is_online(use)) continue;
       Row row{scheme, use, {}, {}, suffix};
       TRY_ASSIGN(row.targets, ModuleTargets::parse(use.targets).at("transform_config"));
       TRY_ASSIGN(row.ignore, ModuleTargets::parse(use.ignore).at("transform_config"));

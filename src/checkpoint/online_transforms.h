@@ -19,6 +19,16 @@
 
 namespace nibble {
 
+// Whether a runtime has to apply it: the others are folded when a model is saved, or cancel (q_attn,
+// k_cache).
+bool is_online(const TransformUse& use);
+
+// Refuses a rotation of activations that no linear of the checkpoint takes: without it the weights, which
+// hold its inverse, stand for another model. `unmatched`, where given, receives what is only worth a warning:
+// entries that match nothing beside others that do.
+Status check_online_targets(const QuantizationConfig& config, const Checkpoint& checkpoint,
+                            std::vector<std::string>* unmatched = nullptr);
+
 class OnlineTransforms {
  public:
   static Result<OnlineTransforms> make(const QuantizationConfig& config, const Checkpoint& checkpoint);

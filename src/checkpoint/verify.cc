@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "checkpoint/online_transforms.h"
 #include "checkpoint/quantized_checkpoint.h"
 #include "checkpoint/shard_index.h"
 #include "checkpoint/tensor_statistics.h"
@@ -154,6 +155,10 @@ class Verifier {
                         config.status));
     }
     if (config.status == "compressed") check_dense_modules(model);
+    std::vector<std::string> unmatched;
+    const Status rotations = check_online_targets(config, checkpoint_, &unmatched);
+    if (!rotations.ok()) error("quantization_config", rotations.error().message());
+    for (std::string& entry : unmatched) warning("quantization_config", std::move(entry));
   }
 
   static bool has_packed(const QuantizedCheckpoint& model) {

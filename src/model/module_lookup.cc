@@ -9,28 +9,6 @@
 #include "base/suggest.h"
 
 namespace nibble {
-namespace {
-
-std::string last_part(const std::string& name) {
-  const auto dot = name.rfind('.');
-  return dot == std::string::npos ? name : name.substr(dot + 1);
-}
-
-// What an expression spells out: its longest run of letters, digits and underscores, where "\\d" is none.
-std::string longest_word(std::string_view expression) {
-  std::string longest, word;
-  for (std::size_t i = 0; i < expression.size(); ++i) {
-    const char c = expression[i];
-    if (c == '\\') ++i;
-    const bool is_word = c == '_' || std::isalnum(static_cast<unsigned char>(c)) != 0;
-    word = is_word ? word + c : std::string();
-    if (word.size() > longest.size()) longest = word;
-  }
-  return longest;
-}
-
-}  // namespace
-
 std::vector<std::string_view> classes_of(const ModuleInfo& module) {
   if (module.role == ModuleRole::kRouter) return {"Module"};
   std::vector<std::string_view> classes{module.class_name, "Module"};
@@ -80,14 +58,12 @@ std::vector<const ModuleInfo*> quantizable_modules(const ModelDescription& model
 }
 
 std::string nearest_module(const std::string& pattern, const ModelDescription& model) {
-  const bool is_regex = pattern.starts_with("re:");
-  std::set<std::string> names;
+  std::vector<std::string> names, classes;
   for (const ModuleInfo& module : model.modules) {
-    names.insert(is_regex ? last_part(module.name) : module.name);
-    if (!is_regex) names.insert(module.class_name);
+    names.push_back(module.name);
+    classes.emplace_back(module.class_name);
   }
-  const std::vector<std::string> candidates(names.begin(), names.end());
-  return did_you_mean(is_regex ? longest_word(pattern.substr(3)) : pattern, candidates);
+  return nearest_module(pattern, names, classes);
 }
 
 }  // namespace nibble

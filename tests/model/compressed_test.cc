@@ -5,6 +5,9 @@
 
 #include <cmath>
 
+#include "base/json.h"
+#include "checkpoint/online_transforms.h"
+#include "checkpoint/quantized_checkpoint.h"
 #include "model/model_test_util.h"
 #include "model/transformer.h"
 
@@ -140,6 +143,67 @@ TEST(CompressedErrorsTest, ForeignMethodsAndMissingScalesAreRefused) {
   const auto missing = Transformer::open(test.context, damaged);
   ASSERT_FALSE(missing.ok());
   EXPECT_NE(missing.error().message().find("model.layers.0.mlp.up_proj"), std::string::npos);
+}
+
+// The targets and ignored modules of every use of a rotation.
+std::unique_ptr<FakeCheckpoint> rotated(const Json& targets, const Json& ignore) {
+  auto checkpoint = std::make_unique<FakeCheckpoint>(open_checkpoint(folder("quip-uv-whole")));
+  Json& groups = checkpoint->config()["quantization_config"]["transform_config"]["config_groups"];
+  for (auto& [name, group] : groups.items()) {
+    for (Json& use : group["apply"]) {
+      use["targets"] = targets;
+      use["ignore"] = ignore;
+    }
+  }
+  return checkpoint;
+}
+
+// Of both readers: the forward, and the view as a dense model.
+std::string refusal_of_rotation(const Json& targets, const Json& ignore) {
+  TestContext test;
+  const auto checkpoint = rotated(targets, ignore);
+  const auto opened = Transformer::open(test.context, *checkpoint);
+  const auto dense = decompressed(rotated(targets, ignore), test.context.pool);
+  EXPECT_EQ(opened.ok(), dense.ok());
+  if (opened.ok() || dense.ok()) return "accepted";
+  EXPECT_NE(opened.error().message().find(dense.error().message()), std::string::npos)
+      << opened.error().message() << " | " << dense.error().message();
+  EXPECT_EQ(opened.error().code, ErrorCode::kBadData);
+  return opened.error().message() + " " + opened.error().hint;
+}
+
+TEST(CompressedErrorsTest, ARotationThatNoLinearTakesIsRefused) {
+  const auto says = [](const std::string& text, const std::string& part) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  const std::string slip = refusal_of_rotation({"re:.*down_prj$", "Linaer"}, Json::array());
+  says(slip, "transform_config: u: apply at \"output\"");
+  says(slip, "no linear matches its targets (\"re:.*down_prj$\", \"Linaer\")");
+  says(slip, "down_proj");
+  says(refusal_of_rotation({"Linaer"}, Json::array()), "did you mean Linear?");
+  says(refusal_of_rotation({"re:.*down_proj$"}, {"re:.*mlp.*"}), "is ignored");
+  says(refusal_of_rotation(Json::array(), Json::array()), "there are no targets");
+  EXPECT_EQ(refusal_of_rotation({"Linear"}, {"lm_head"}), "accepted");
+  EXPECT_EQ(refusal_of_rotation({"Linear", "re:.*w2$"}, {"lm_head"}), "accepted");
+}
+
+// Lists for several models name what only some have; what looks like a slip is worth a warning.
+TEST(CompressedErrorsTest, EntriesBesideThoseThatMatchAreOnlyTold) {
+  const auto unmatched = [](const Json& targets, const Json& ignore) {
+    const auto checkpoint = rotated(targets, ignore);
+    const auto config = read_quantization_config(checkpoint->config());
+    std::vector<std::string> found;
+    EXPECT_TRUE(check_online_targets(**config, *checkpoint, &found).ok());
+    return found;
+  };
+  EXPECT_TRUE(unmatched({"Linear"}, {"re:.*vision_tower.*"}).empty());
+  const std::vector<std::string> target = unmatched({"Linear", "re:.*experts.*w2$"}, Json::array());
+  ASSERT_EQ(target.size(), 2U);  // of u and of v
+  EXPECT_EQ(target[0].find("transform_config: u: apply at \"output\": target \"re:.*experts.*w2$\""), 0U)
+      << target[0];
+  const std::vector<std::string> ignored = unmatched({"Linear"}, {"re:.*down_prj$"});
+  ASSERT_EQ(ignored.size(), 2U);
+  EXPECT_NE(ignored[0].find("did you mean down_proj"), std::string::npos) << ignored[0];
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/json.h"
+#include "checkpoint/online_transforms.h"
 #include "codec/compressed_weight.h"
 #include "model/quantized/compressed_linear.h"
 
@@ -135,6 +136,7 @@ Result<OperatorSource> OperatorSource::open(const Checkpoint& checkpoint) {
 
 Status OperatorSource::read_transforms() {
   const QuantizationConfig& config = quantized_->config();
+  TRY(check_online_targets(config, *checkpoint_));
   for (const TransformScheme& scheme : config.transforms) {
     for (const TransformUse& use : scheme.uses) {
       if (use.location == "weight_input" || use.location == "weight_output")
