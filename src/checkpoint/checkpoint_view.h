@@ -3,6 +3,8 @@
 // (sparse_checkpoint.cc, decompressed.cc) have in common.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -33,6 +35,11 @@ class CheckpointView : public Checkpoint {
     for (std::size_t i = 0; i < infos_.size(); ++i) by_name_.emplace(infos_[i].name, i);
   }
   const Checkpoint& stored() const { return *stored_; }
+
+  // Of a matrix, so that a block has about `elements` values.
+  static std::int64_t rows_of_block(const TensorInfo& info, std::int64_t elements) {
+    return std::max<std::int64_t>(1, elements / std::max<std::int64_t>(1, info.shape.at(1)));
+  }
 
   // "model.layers.0.mlp.up_proj" of its weight; empty for other tensors.
   static std::string_view module_of_weight(std::string_view tensor) {

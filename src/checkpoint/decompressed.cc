@@ -67,9 +67,13 @@ class DecompressedCheckpoint final : public CheckpointView {
 
   Status for_row_blocks(std::string_view name, std::int64_t elements,
                         const RowBlockBody& body) const override {
-    if (module_of(name) == nullptr && !folded_module(name))
-      return stored().for_row_blocks(name, elements, body);
-    return Checkpoint::for_row_blocks(name, elements, body);
+    // A rotation of the outputs mixes all rows.
+    if (folded_module(name)) return Checkpoint::for_row_blocks(name, elements, body);
+    const QuantizedModule* module = module_of(name);
+    if (module == nullptr) return stored().for_row_blocks(name, elements, body);
+    TRY_ASSIGN(const CompressedWeight weight, quantized_->load(*module));
+    return weight.for_dense_rows(pool_, rows_of_block(*find(name), elements), body)
+        .at(fmt::format("module {}", module->name));
   }
 
   void release(std::string_view name) const override {

@@ -70,8 +70,7 @@ class SparseCheckpoint final : public CheckpointView {
       if (!is_part(info.name)) {
         infos.push_back(info);
       } else if (info.name == module + marker) {
-        TRY_ASSIGN(TensorInfo weight,
-                   weight_of(module).at(fmt::format("{}: module {}", path().string(), module)));
+        TRY_ASSIGN(TensorInfo weight, weight_of(module).at(place(module)));
         infos.push_back(std::move(weight));
       }
     }
@@ -82,18 +81,17 @@ class SparseCheckpoint final : public CheckpointView {
   Result<Tensor> load(std::string_view name) const override {
     const std::string* module = module_of(name);
     if (module == nullptr) return stored().load(name);
-    std::map<std::string, Tensor> parts;
-    for (const std::string& suffix : sparse_suffixes(format_)) {
-      TRY_ASSIGN(Tensor part, stored().load(*module + "." + suffix));
-      parts.emplace(suffix, std::move(part));
-    }
-    return sparse_decompress(parts, format_).at(fmt::format("{}: module {}", path().string(), *module));
+    TRY_ASSIGN(const auto parts, parts_of(*module));
+    return sparse_decompress(parts, format_).at(place(*module));
   }
 
   Status for_row_blocks(std::string_view name, std::int64_t elements,
                         const RowBlockBody& body) const override {
-    if (module_of(name) == nullptr) return stored().for_row_blocks(name, elements, body);
-    return Checkpoint::for_row_blocks(name, elements, body);
+    const std::string* module = module_of(name);
+    if (module == nullptr) return stored().for_row_blocks(name, elements, body);
+    TRY_ASSIGN(const auto parts, parts_of(*module));
+    return sparse_decompress_rows(parts, format_, rows_of_block(*find(name), elements), body)
+        .at(place(*module));
   }
 
   void release(std::string_view name) const override {
@@ -103,6 +101,19 @@ class SparseCheckpoint final : public CheckpointView {
   }
 
  private:
+  std::string place(const std::string& module) const {
+    return fmt::format("{}: module {}", path().string(), module);
+  }
+
+  Result<std::map<std::string, Tensor>> parts_of(const std::string& module) const {
+    std::map<std::string, Tensor> parts;
+    for (const std::string& suffix : sparse_suffixes(format_)) {
+      TRY_ASSIGN(Tensor part, stored().load(module + "." + suffix));
+      parts.emplace(suffix, std::move(part));
+    }
+    return parts;
+  }
+
   bool is_part(const std::string& name) const {
     const auto dot = name.rfind('.');
     if (dot == std::string::npos || !modules_.contains(name.substr(0, dot))) return false;

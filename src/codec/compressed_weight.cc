@@ -217,21 +217,35 @@ void CompressedWeight::load_codes(std::int64_t row, std::span<std::uint8_t> code
   }
 }
 
-Result<Tensor> CompressedWeight::dense(ThreadPool& pool) const {
-  if (format_ == CompressionFormat::kDense) return tensors_.at("weight");
+Status CompressedWeight::for_dense_rows(ThreadPool& pool, std::int64_t step, const RowBlockBody& body) const {
+  if (format_ == CompressionFormat::kDense) return body(tensors_.at("weight"));
   TRY_ASSIGN(const WeightParams decoded, params());
   TRY_ASSIGN(const WeightQuantizer quantizer, WeightQuantizer::create(args_, dtype_, rows_, cols_, decoded));
-  Tensor out(dtype_, {rows_, cols_});
-  pool.parallel_for(rows_, kRowGrain, [&](std::int64_t first, std::int64_t last) {
-    std::vector<std::uint8_t> row_codes(static_cast<std::size_t>(cols_));
-    std::vector<float> values(row_codes.size());
-    for (std::int64_t r = first; r < last; ++r) {
-      load_codes(r, row_codes);
-      quantizer.decode(r, row_codes, values);
-      kernels::narrow_row(dtype_, values.data(), cols_, mutable_row(out, r).data());
-    }
-  });
-  return out;
+  std::int64_t begin = 0;
+  do {
+    Tensor out(dtype_, {std::min(step, rows_ - begin), cols_});
+    pool.parallel_for(out.dim(0), kRowGrain, [&](std::int64_t first, std::int64_t last) {
+      std::vector<std::uint8_t> row_codes(static_cast<std::size_t>(cols_));
+      std::vector<float> values(row_codes.size());
+      for (std::int64_t r = first; r < last; ++r) {
+        load_codes(begin + r, row_codes);
+        quantizer.decode(begin + r, row_codes, values);
+        kernels::narrow_row(dtype_, values.data(), cols_, mutable_row(out, r).data());
+      }
+    });
+    TRY(body(out));
+    begin += step;
+  } while (begin < rows_);
+  return {};
+}
+
+Result<Tensor> CompressedWeight::dense(ThreadPool& pool) const {
+  Tensor whole;
+  TRY(for_dense_rows(pool, std::max<std::int64_t>(rows_, 1), [&](const Tensor& rows) -> Status {
+    whole = rows;
+    return {};
+  }));
+  return whole;
 }
 
 }  // namespace nibble

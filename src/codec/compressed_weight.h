@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -19,6 +20,9 @@
 #include "codec/scheme.h"
 
 namespace nibble {
+
+// Takes a matrix as blocks of whole rows, in order.
+using RowBlockBody = std::function<Status(const Tensor& rows)>;
 
 struct StoredTensor {
   std::string suffix;  // "weight_packed"
@@ -78,8 +82,10 @@ class CompressedWeight {
   Result<WeightParams> params() const;
   // One code a byte: I8, F8_E4M3 or U8 nibbles. Not for the dense format.
   Result<Tensor> codes(ThreadPool& pool) const;
-  // The weight a runtime computes with, in dtype().
+  // The weight a runtime computes with, in dtype(); also in order as blocks of `step` rows (the dense format:
+  // as one), of which only one is in memory.
   Result<Tensor> dense(ThreadPool& pool) const;
+  Status for_dense_rows(ThreadPool& pool, std::int64_t step, const RowBlockBody& body) const;
 
  private:
   CompressedWeight() = default;

@@ -3,9 +3,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
+#include <limits>
 
 #include "codec/sparse_quads.h"
 
@@ -88,21 +90,27 @@ Status check_quads(const Tensor& bitmask, std::int64_t cols) {
   return {};
 }
 
-// Copies the elements named by the mask between a dense matrix and the compressed one; in 2:4 every quad has
-// two places.
+// Copies the elements named by the mask between rows [first, last) of a dense matrix and the compressed one,
+// whose places begin at `place` for `first`; in 2:4 every quad has two places. Returns the place behind.
 template <class Copy>
-void each_non_zero(const Tensor& bitmask, std::int64_t cols, bool quads, const Copy& copy) {
+std::size_t each_non_zero(const Tensor& bitmask, std::int64_t cols, bool quads, std::int64_t first,
+                          std::int64_t last, std::size_t place, const Copy& copy) {
   const auto bits = bitmask.as<std::uint8_t>();
   const auto mask_cols = static_cast<std::size_t>(bitmask.dim(1));
   const auto width = static_cast<std::size_t>(cols);
-  std::size_t place = 0;
-  for (std::size_t r = 0; r < static_cast<std::size_t>(bitmask.dim(0)); ++r) {
+  for (auto r = static_cast<std::size_t>(first); r < static_cast<std::size_t>(last); ++r) {
     const std::uint8_t* mask_row = bits.data() + r * mask_cols;
     for (std::size_t c = 0; c < width; ++c) {
       if (quads && c % 4 == 0) place = (r * width + c) / 2;
       if (is_set(mask_row, c)) copy(r * width + c, place++);
     }
   }
+  return place;
+}
+
+template <class Copy>
+void each_non_zero(const Tensor& bitmask, std::int64_t cols, bool quads, const Copy& copy) {
+  each_non_zero(bitmask, cols, quads, 0, bitmask.dim(0), 0, copy);
 }
 
 Result<Tensor> need(const std::map<std::string, Tensor>& tensors, const std::string& suffix) {
@@ -209,8 +217,9 @@ Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense, const
   return tensors;
 }
 
-Result<Tensor> sparse_decompress(const std::map<std::string, Tensor>& tensors, SparseFormat format) {
-  if (format == SparseFormat::kQuads) return quads_decompress(tensors);
+Status sparse_decompress_rows(const std::map<std::string, Tensor>& tensors, SparseFormat format,
+                              std::int64_t step, const RowBlockBody& body) {
+  if (format == SparseFormat::kQuads) return quads_decompress_rows(tensors, step, body);
   const bool quads = format == SparseFormat::kBitmask24;
   TRY_ASSIGN(const Tensor shape, need(tensors, "shape"));
   TRY_ASSIGN(const Tensor bitmask, need(tensors, "bitmask"));
@@ -227,12 +236,30 @@ Result<Tensor> sparse_decompress(const std::map<std::string, Tensor>& tensors, S
         fmt::format("compressed has {} values; the bitmask needs {}", compressed.size(), expected));
   }
   const std::size_t width = dtype_bytes(compressed.dtype());
-  Tensor dense(compressed.dtype(), dims);
-  std::byte* out = dense.mutable_bytes().data();
-  each_non_zero(bitmask, dims[1], quads, [&](std::size_t to, std::size_t from) {
-    std::memcpy(out + to * width, compressed.bytes().data() + from * width, width);
-  });
-  return dense;
+  std::int64_t first = 0;
+  std::size_t place = 0;
+  do {
+    const std::int64_t last = first + std::min(step, dims[0] - first);
+    Tensor dense(compressed.dtype(), {last - first, dims[1]});
+    std::byte* out = dense.mutable_bytes().data();
+    const auto skipped = static_cast<std::size_t>(first * dims[1]);
+    place = each_non_zero(bitmask, dims[1], quads, first, last, place, [&](std::size_t to, std::size_t from) {
+      std::memcpy(out + (to - skipped) * width, compressed.bytes().data() + from * width, width);
+    });
+    TRY(body(dense));
+    first = last;
+  } while (first < dims[0]);
+  return {};
+}
+
+Result<Tensor> sparse_decompress(const std::map<std::string, Tensor>& tensors, SparseFormat format) {
+  Tensor whole;
+  TRY(sparse_decompress_rows(tensors, format, std::numeric_limits<std::int64_t>::max(),
+                             [&](const Tensor& rows) -> Status {
+                               whole = rows;
+                               return {};
+                             }));
+  return whole;
 }
 
 }  // namespace nibble

@@ -51,5 +51,9 @@ inline Result<std::map<std::string, Tensor>> sparse_compress(const Tensor& dense
 }
 // Every size is checked against the shape and the bits of the mask.
 Result<Tensor> sparse_decompress(const std::map<std::string, Tensor>& tensors, SparseFormat format);
+// The same in order as blocks of `step` rows, of which only one is in memory. All is checked before the
+// first, but for the order of positions (nibble-24), which is checked block by block.
+Status sparse_decompress_rows(const std::map<std::string, Tensor>& tensors, SparseFormat format,
+                              std::int64_t step, const RowBlockBody& body);
 
 }  // namespace nibble

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
@@ -106,13 +107,19 @@ class QuadDecoder {
       : positions_(positions.as<std::uint8_t>().data()),
         values_(values.as<T>().data()),
         halves_(values.dtype() == DType::kU8),
-        dims_(dims),
-        dense_(halves_ ? DType::kI8 : values.dtype(), {dims.rows, dims.cols}) {}
+        dtype_(halves_ ? DType::kI8 : values.dtype()),
+        dims_(dims) {}
 
-  Result<Tensor> run() {
-    T* row = dense_.as_mutable<T>().data();
-    for (std::int64_t r = 0; r < dims_.rows; ++r, row += dims_.cols) TRY(decode_row(r, row));
-    return std::move(dense_);
+  Status run(std::int64_t step, const RowBlockBody& body) const {
+    std::int64_t r = 0;
+    do {
+      const std::int64_t last = r + std::min(step, dims_.rows - r);
+      Tensor dense(dtype_, {last - r, dims_.cols});
+      T* row = dense.as_mutable<T>().data();
+      for (; r < last; ++r, row += dims_.cols) TRY(decode_row(r, row));
+      TRY(body(dense));
+    } while (r < dims_.rows);
+    return {};
   }
 
  private:
@@ -146,8 +153,8 @@ class QuadDecoder {
   const std::uint8_t* positions_;
   const T* values_;
   bool halves_;
+  DType dtype_;
   Shapes dims_;
-  Tensor dense_;
 };
 
 Status check_source(const Tensor& dense, int code_bits) {
@@ -241,20 +248,21 @@ Result<std::map<std::string, Tensor>> quads_compress(const Tensor& dense, int co
   }
 }
 
-Result<Tensor> quads_decompress(const std::map<std::string, Tensor>& tensors) {
+Status quads_decompress_rows(const std::map<std::string, Tensor>& tensors, std::int64_t step,
+                             const RowBlockBody& body) {
   TRY_ASSIGN(const Tensor values, need(tensors, "values"));
   TRY_ASSIGN(const Tensor positions, need(tensors, "positions"));
   TRY_ASSIGN(const Shapes dims, read_shapes(tensors, values, positions));
   TRY(check_finite(values));
   switch (dtype_bytes(values.dtype())) {
     case 1:
-      return QuadDecoder<std::uint8_t>(values, positions, dims).run();
+      return QuadDecoder<std::uint8_t>(values, positions, dims).run(step, body);
     case 2:
-      return QuadDecoder<std::uint16_t>(values, positions, dims).run();
+      return QuadDecoder<std::uint16_t>(values, positions, dims).run(step, body);
     case 4:
-      return QuadDecoder<std::uint32_t>(values, positions, dims).run();
+      return QuadDecoder<std::uint32_t>(values, positions, dims).run(step, body);
     default:
-      return QuadDecoder<std::uint64_t>(values, positions, dims).run();
+      return QuadDecoder<std::uint64_t>(values, positions, dims).run(step, body);
   }
 }
 

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/tensor.h"
+#include "codec/compressed_weight.h"
 
 namespace nibble {
 
@@ -23,7 +24,8 @@ namespace nibble {
 // group that has more than two values.
 Result<std::map<std::string, Tensor>> quads_compress(const Tensor& dense, int code_bits);
 // Refuses wrong sizes, positions that do not ascend, values behind the last column and values that are not
-// finite. Half bytes come back as I8.
-Result<Tensor> quads_decompress(const std::map<std::string, Tensor>& tensors);
+// finite. Half bytes come back as I8. Gives blocks of `step` rows.
+Status quads_decompress_rows(const std::map<std::string, Tensor>& tensors, std::int64_t step,
+                             const RowBlockBody& body);
 
 }  // namespace nibble

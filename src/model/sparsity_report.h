@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The zeros of a model: of every tensor, of its blocks and of all, and the N:M structure of what can be
-// pruned. Tensors are read one after the other in blocks of rows.
+// pruned. Tensors are read one after the other in blocks of rows: 4 Mi values are decoded at a time, beside
+// what is stored of the tensor. Decoded whole are weights stored transposed (GPT-2), those whose activations
+// are rotated at run time, quantized codes in a sparse form (a byte each) and permuted rows of GGUF.
 #pragma once
 
 #include <map>

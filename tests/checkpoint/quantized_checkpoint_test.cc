@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/hash.h"
 #include "base/json.h"
 #include "checkpoint/sharded_writer.h"
@@ -75,6 +77,31 @@ INSTANTIATE_TEST_SUITE_P(Schemes, QuantizedFolderTest,
                          ::testing::Values("mixed", "w4_g64_asym", "w3_g64", "mxfp4", "mxfp8",
                                            "w8_tensor_asym", "with_lm_head_and_embed", "kv_cache_head_w8a8",
                                            "fp8_weight_only", "dense_uncompressed", "mixtral_w4_g32"));
+
+// What reports on whole models read: weights of every format, a few rows at a time.
+TEST_P(QuantizedFolderTest, BlocksOfRowsAreTheWhole) {
+  ThreadPool pool(2);
+  const auto model =
+      decompressed(Checkpoint::open(golden("compressed/" + GetParam()).string()).value(), pool).value();
+  for (const TensorInfo& info : model->tensors()) {
+    const auto whole = model->load(info.name);
+    ASSERT_TRUE(whole.ok()) << whole.error().message();
+    std::vector<std::byte> joined;
+    std::int64_t blocks = 0;
+    const std::int64_t elements = 3 * info.shape.back();
+    const Status status = model->for_row_blocks(info.name, elements, [&](const Tensor& rows) -> Status {
+      EXPECT_EQ(rows.dtype(), whole->dtype());
+      joined.insert(joined.end(), rows.bytes().begin(), rows.bytes().end());
+      ++blocks;
+      return {};
+    });
+    ASSERT_TRUE(status.ok()) << status.error().message();
+    EXPECT_TRUE(std::ranges::equal(joined, whole->bytes())) << info.name;
+    const bool is_packed = !dtype_from_safetensors(info.stored_as).has_value() && info.stored_as != "dense";
+    if (!is_packed) continue;
+    EXPECT_EQ(blocks, (info.shape[0] + 2) / 3) << info.name << " " << info.stored_as;
+  }
+}
 
 TEST(QuantizedCheckpointTest, GivesPackedWeightsAndTheirSchemes) {
   const auto model = Checkpoint::open(golden("compressed/mixed").string()).value();

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "base/rng.h"
 #include "support/golden_tensors.h"
 
@@ -51,6 +53,26 @@ TEST(SparseFormat, EveryTypeComesBack) {
   EXPECT_TRUE(same_tensor(ragged, sparse_decompress(sparse_compress(ragged, SparseFormat::kBitmask).value(),
                                                     SparseFormat::kBitmask)
                                       .value()));
+}
+
+TEST(SparseFormat, BlocksOfRowsAreTheWhole) {
+  for (const SparseFormat format : {SparseFormat::kBitmask, SparseFormat::kBitmask24, SparseFormat::kQuads}) {
+    const Tensor dense = sparse_matrix(DType::kBF16, 7, 36, format != SparseFormat::kBitmask);
+    const auto tensors = sparse_compress(dense, format).value();
+    for (const std::int64_t step : {1, 2, 3, 7, 100}) {
+      std::vector<std::byte> joined;
+      std::int64_t blocks = 0;
+      const Status status = sparse_decompress_rows(tensors, format, step, [&](const Tensor& rows) -> Status {
+        EXPECT_EQ(rows.dtype(), DType::kBF16);
+        EXPECT_EQ(rows.shape(), (Shape{std::min(step, 7 - blocks * step), 36}));
+        joined.insert(joined.end(), rows.bytes().begin(), rows.bytes().end());
+        ++blocks;
+        return {};
+      });
+      ASSERT_TRUE(status.ok()) << status.error().message();
+      EXPECT_TRUE(std::ranges::equal(joined, dense.bytes())) << to_string(format) << " " << step;
+    }
+  }
 }
 
 TEST(SparseFormat, OffsetsCountTheRowsBefore) {

@@ -101,7 +101,7 @@ TEST(SparseQuads, RefuseThreeOfFourAndWideCodes) {
 std::string refusal(const std::map<std::string, Tensor>& good, const std::string& suffix, const Tensor& bad) {
   auto damaged = good;
   damaged[suffix] = bad;
-  const auto dense = quads_decompress(damaged);
+  const auto dense = sparse_decompress(damaged, SparseFormat::kQuads);
   return dense.ok() ? "accepted" : dense.error().message();
 }
 
@@ -111,7 +111,7 @@ TEST(SparseQuads, DamageIsAnError) {
   for (const char* suffix : {"shape", "values", "positions"}) {
     auto without = good;
     without.erase(suffix);
-    EXPECT_FALSE(quads_decompress(without).ok()) << suffix;
+    EXPECT_FALSE(sparse_decompress(without, SparseFormat::kQuads).ok()) << suffix;
   }
   const auto bytes = [](std::vector<std::uint8_t> values) {
     return Tensor::of<std::uint8_t>(DType::kU8, {2, 2}, values);
