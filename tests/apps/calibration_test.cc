@@ -7,9 +7,12 @@
 
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <thread>
 
 #include "apps/run_program.h"
+#include "base/hash.h"
+#include "base/rng.h"
 
 namespace nibble::app_test {
 namespace {
@@ -80,6 +83,76 @@ TEST(Calibration, ARunThatWasKilledOrStoppedGoesOnToTheSameBytes) {
     EXPECT_EQ(read_file(out / "model.safetensors"), whole);
   }
   EXPECT_GE(interruptions, 2);
+}
+
+// SparseGPT 2:4, then GPTQ on the survivors.
+constexpr const char* kJoint = R"(joint_stage:
+  joint_modifiers:
+    SparseGPTModifier: {sparsity: 0.5, mask_structure: "2:4", targets: [Linear], ignore: [lm_head]}
+    GPTQModifier:
+      ignore: [lm_head]
+      config_groups:
+        group_0:
+          targets: [Linear]
+          weights: {num_bits: 4, type: int, symmetric: true, strategy: group, group_size: 4}
+)";
+
+std::vector<std::string> joint(const std::filesystem::path& folder, const char* out, bool resume = false) {
+  std::vector<std::string> arguments{"oneshot",
+                                     source_path("data/models/stories260K"),
+                                     "--recipe",
+                                     (folder / "joint.yaml").string(),
+                                     "--dataset",
+                                     source_path("data/texts/wiki.test.raw"),
+                                     "--max-seq-length",
+                                     "256",
+                                     "--num-calibration-samples",
+                                     "80",
+                                     "--output-dir",
+                                     (folder / out).string()};
+  if (resume) arguments.emplace_back("--resume");
+  return arguments;
+}
+
+std::string sha256_of(const std::filesystem::path& file) {
+  const std::string bytes = read_file(file);
+  return sha256_hex(std::as_bytes(std::span(bytes)));
+}
+
+// Moments are drawn over the time that the undisturbed run took; the draw is fixed, what it hits is not.
+TEST(Calibration, PruningWithQuantizationSurvivesKillsAtRandomMoments) {
+  const Scratch scratch;
+  write_file(scratch / "joint.yaml", kJoint);
+  const auto start = std::chrono::steady_clock::now();
+  const Outcome undisturbed = run_nibble(joint(scratch / "", "whole"));
+  ASSERT_EQ(undisturbed.code, 0) << undisturbed.err;
+  const double milliseconds =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  Rng rng(24);
+  int kills = 0, resumed = 0;
+  for (int trial = 0; trial < 3; ++trial) {
+    const std::string out = "killed" + std::to_string(trial);
+    Outcome outcome;
+    for (int attempt = 0; outcome.code != 0 && attempt < 4; ++attempt) {
+      const auto arguments = joint(scratch / "", out.c_str(), attempt > 0);
+      const auto moment = static_cast<int>(milliseconds * (0.1 + 0.8 * rng.uniform()));
+      outcome = attempt < 3 ? stopped(arguments, SIGKILL, moment) : run_nibble(arguments);
+      const bool is_killed = outcome.code == 128 + SIGKILL;
+      EXPECT_TRUE(outcome.code == 0 || is_killed) << outcome.code << outcome.err;
+      EXPECT_NE(is_killed, std::filesystem::exists(scratch / out))
+          << "a kill leaves no output that looks whole";
+      if (is_killed) ++kills;
+      if (outcome.err.find("resumed behind block") != std::string::npos) ++resumed;
+    }
+    for (const char* file : {"model.safetensors", "config.json", "recipe.yaml"})
+      EXPECT_EQ(sha256_of(scratch / out / file), sha256_of(scratch / "whole" / file)) << trial << " " << file;
+    EXPECT_FALSE(std::filesystem::exists(scratch / (out + ".partial")));
+  }
+  EXPECT_GE(kills, 2);
+  EXPECT_GE(resumed, 1);
+  const Outcome zeros =
+      run_nibble({"verify", (scratch / "whole").string(), "--sparsity", "0.5", "--mask-structure", "2:4"});
+  EXPECT_EQ(zeros.code, 0) << zeros.out << zeros.err;
 }
 
 }  // namespace
