@@ -16,11 +16,11 @@ setup:
 
 # The program and its manual page, without the tests.
 program: setup
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release --log-level=WARNING
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON --log-level=WARNING
 	@cmake --build $(BUILD) --target nibble manual
 
 build: setup
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release --log-level=WARNING
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON --log-level=WARNING
 	@cmake --build $(BUILD)
 
 demo: program
@@ -36,7 +36,7 @@ models:
 	@sh tools/fetch_models.sh
 
 bench: setup
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DNIBBLE_BUILD_BENCH=ON --log-level=WARNING
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_UNITY_BUILD=ON -DNIBBLE_BUILD_BENCH=ON --log-level=WARNING
 	@cmake --build $(BUILD)
 
 format:

@@ -36,6 +36,12 @@ def pruner(modifier, structure="0:0", sparsity=0.5, arguments=""):
             f"      targets: [Linear]\n      ignore: [lm_head]\n{arguments}")
 
 
+def magnitude(sparsity, structure):
+    structure = "unstructured" if structure == "0:0" else structure
+    return (f"    MagnitudePruningModifier:\n      init_sparsity: 0.0\n      final_sparsity: {sparsity}\n"
+            f"      mask_structure: \"{structure}\"\n      targets: ['re:.*layers.*proj.weight']\n")
+
+
 SMOOTH = "    SmoothQuantModifier: {}\n"
 W8A8 = "      ignore: [lm_head]\n      scheme: W8A8\n"
 
@@ -48,28 +54,33 @@ METHODS = {
     "gptq-w4-reference": (quantizer(4), ["--reference"]),
     "gptq-w4-asym": (quantizer(4, symmetric="false"), []),
     "gptq-w3": (quantizer(3), []),
-    "gptq-w4-no-target": (quantizer(4, arguments=own("target_correction: false")), []),
-    "gptq-w4-no-search": (quantizer(4, arguments=own("scale_search: false")), []),
-    "gptq-w4-no-refine": (quantizer(4, arguments=own("refine_rounds: 0")), []),
-    "gptq-w4-natural": (quantizer(4, arguments=own("column_order: natural")), []),
+    "gptq-w4-magr": (quantizer(4, arguments=own("magr: 0.001")), []),
     "awq-w4": ("    AWQModifier: {}\n" + quantizer(4, "QuantizationModifier", "false"), []),
     "awq-gptq-w4": ("    AWQModifier: {}\n" + quantizer(4, symmetric="false"), []),
     "smoothquant-w8a8": (SMOOTH + "    QuantizationModifier:\n" + W8A8, []),
     "smoothquant-gptq-w8a8": (SMOOTH + "    GPTQModifier:\n" + W8A8, []),
-    "magnitude-50": ("    MagnitudePruningModifier: {final_sparsity: 0.5, init_sparsity: 0.0, targets: [Linear]}\n", []),
-    "wanda-24": (pruner("WandaPruningModifier", "2:4"), []),
-    "wanda-24-reference": (pruner("WandaPruningModifier", "2:4"), ["--reference"]),
-    "wanda-50": (pruner("WandaPruningModifier"), []),
-    "wanda-50-reference": (pruner("WandaPruningModifier"), ["--reference"]),
-    "sparsegpt-24": (pruner("SparseGPTModifier", "2:4"), []),
-    "sparsegpt-48": (pruner("SparseGPTModifier", "4:8"), []),
-    "sparsegpt-50": (pruner("SparseGPTModifier"), []),
     "sparsegpt-50-kl": (pruner("SparseGPTModifier", arguments=own("sparsity_profile: kl")), []),
     "sparsegpt-24-permuted": ("    ChannelPermutationModifier: {mask_structure: \"2:4\"}\n"
                               + pruner("SparseGPTModifier", "2:4"), []),
-    "sparsegpt-60": (pruner("SparseGPTModifier", sparsity=0.6), []),
-    "sparsegpt-70": (pruner("SparseGPTModifier", sparsity=0.7), []),
 }
+
+# Each part of the solver left out.
+for part, argument in {"target": "target_correction: false", "search": "scale_search: false", "refine": "refine_rounds: 0",
+                       "order": "column_order: natural"}.items():
+    for bits in (4, 3):
+        METHODS[f"gptq-w{bits}-no-{part}"] = (quantizer(bits, arguments=own(argument)), [])
+NONE = own("target_correction: false", "scale_search: false", "refine_rounds: 0", "column_order: natural")
+for bits in (4, 3):
+    METHODS[f"gptq-w{bits}-none"] = (quantizer(bits, arguments=NONE), [])
+
+# Pruning: 50, 60 and 70 % without structure, 2:4 and 4:8.
+for name, (sparsity, structure) in {"50": (0.5, "0:0"), "60": (0.6, "0:0"), "70": (0.7, "0:0"), "24": (0.5, "2:4"),
+                                    "48": (0.5, "4:8")}.items():
+    METHODS[f"magnitude-{name}"] = (magnitude(sparsity, structure), [])
+    for modifier in ("Wanda", "SparseGPT"):
+        recipe = pruner(f"{modifier}PruningModifier" if modifier == "Wanda" else f"{modifier}Modifier", structure, sparsity)
+        METHODS[f"{modifier.lower()}-{name}"] = (recipe, [])
+        METHODS[f"{modifier.lower()}-{name}-reference"] = (recipe, ["--reference"])
 
 
 def run(command):

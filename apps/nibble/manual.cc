@@ -30,7 +30,7 @@ std::string tagged(const std::string& tag, const std::string& text) {
   return fmt::format(".TP\n\\fB{}\\fR\n{}\n", plain(tag), plain(text));
 }
 
-std::string flag_text(const FlagSpec& spec) {
+std::string flag_paragraph(const FlagSpec& spec) {
   std::string tag = spec.names;
   if (const std::size_t comma = tag.find(','); comma != std::string::npos) tag.replace(comma, 1, ", ");
   if (!spec.placeholder.empty()) tag += " " + spec.placeholder;
@@ -50,7 +50,7 @@ std::string verb_text(const VerbEntry& entry) {
     if (!spec.positional && spec.group != group && spec.group != "Flags")
       out += fmt::format(".PP\n\\fI{}\\fR\n", plain(spec.group));
     if (!spec.positional) group = spec.group;
-    out += flag_text(spec);
+    out += flag_paragraph(spec);
   }
   out += ".PP\nExamples:\n.PP\n.nf\n";
   for (const std::string& example : entry.examples)
@@ -78,7 +78,7 @@ std::string manual_page() {
   Settings settings;
   Flags common;
   add_common_flags(common, settings);
-  for (const FlagSpec& spec : common.specs()) out += flag_text(spec);
+  for (const FlagSpec& spec : common.specs()) out += flag_paragraph(spec);
   out += ".SH EXIT STATUS\n";
   for (const HelpRow& row : exit_codes()) out += tagged(row.name, row.text);
   out += ".SH ENVIRONMENT\n";

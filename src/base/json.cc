@@ -108,6 +108,10 @@ Result<Json> read_json_file(const std::filesystem::path& path, const JsonLimits&
   return parse_json(text, limits).at(fmt::format("file {}", path.string()));
 }
 
+std::string json_excerpt(const Json& value) {
+  return fmt::format("{:.80}", value.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
 Result<std::string> json_string(const Json& object, std::string_view key) {
   TRY_ASSIGN(const Json* value, member(object, key));
   if (!value->is_string()) return wrong_type(key, "a string", *value);

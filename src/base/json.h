@@ -24,6 +24,9 @@ struct JsonLimits {
 Result<Json> parse_json(std::string_view text, const JsonLimits& limits = {});
 Result<Json> read_json_file(const std::filesystem::path& path, const JsonLimits& limits = {});
 
+// The beginning of a value as text, for messages.
+std::string json_excerpt(const Json& value);
+
 // Typed look-ups: the error names the key, the type wanted and the type found. `*_or` gives the default when
 // the key is absent or null.
 Result<std::string> json_string(const Json& object, std::string_view key);

@@ -13,19 +13,20 @@
 namespace nibble {
 namespace {
 
-constexpr std::int64_t kChunk = 1 << 15;  // elements; fixes the order of the sums
+constexpr std::int64_t kDiffChunk = 1 << 15;  // elements; fixes the order of the sums
 
-struct Partial {
+struct PartialDifference {
   std::int64_t differing = 0, not_comparable = 0;
   double largest = 0, error_squares = 0, left_squares = 0;
 };
 
-Partial compare_chunk(const Tensor& left, const Tensor& right, std::int64_t first, std::int64_t last) {
+PartialDifference compare_chunk(const Tensor& left, const Tensor& right, std::int64_t first,
+                                std::int64_t last) {
   const auto length = static_cast<std::size_t>(last - first);
   std::vector<float> a(length), b(length);
   left.decode_f32(first, a);
   right.decode_f32(first, b);
-  Partial partial;
+  PartialDifference partial;
   for (std::size_t i = 0; i < length; ++i) {
     const bool finite = std::isfinite(a[i]) && std::isfinite(b[i]);
     if (std::isfinite(a[i])) partial.left_squares += static_cast<double>(a[i]) * static_cast<double>(a[i]);
@@ -44,16 +45,16 @@ Partial compare_chunk(const Tensor& left, const Tensor& right, std::int64_t firs
 
 void compare_values(const Tensor& left, const Tensor& right, ThreadPool& pool, TensorDifference& difference) {
   const std::int64_t count = left.size();
-  std::vector<Partial> partials(static_cast<std::size_t>((count + kChunk - 1) / kChunk));
+  std::vector<PartialDifference> partials(static_cast<std::size_t>((count + kDiffChunk - 1) / kDiffChunk));
   pool.parallel_for(static_cast<std::int64_t>(partials.size()), 1,
                     [&](std::int64_t first, std::int64_t last) {
                       for (std::int64_t i = first; i < last; ++i) {
                         partials[static_cast<std::size_t>(i)] =
-                            compare_chunk(left, right, i * kChunk, std::min(count, (i + 1) * kChunk));
+                            compare_chunk(left, right, i * kDiffChunk, std::min(count, (i + 1) * kDiffChunk));
                       }
                     });
   double errors = 0, squares = 0;
-  for (const Partial& partial : partials) {
+  for (const PartialDifference& partial : partials) {
     difference.differing += partial.differing;
     difference.not_comparable += partial.not_comparable;
     difference.max_error = std::max(difference.max_error, partial.largest);

@@ -24,19 +24,15 @@ const Json* member(const Json& object, const char* key) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-std::string shown(const Json& value) {
-  return fmt::format("{:.60}", value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
 Result<std::vector<std::string>> string_list(const Json& object, const char* key) {
   std::vector<std::string> list;
   const Json* value = member(object, key);
   if (value == nullptr) return list;
   if (!value->is_array())
-    return bad_data(fmt::format("\"{}\" must be a list of strings, found {}", key, shown(*value)));
+    return bad_data(fmt::format("\"{}\" must be a list of strings, found {}", key, json_excerpt(*value)));
   for (const Json& item : *value) {
     if (!item.is_string()) {
-      return bad_data(fmt::format("\"{}\" must be a list of strings, found {}", key, shown(*value)));
+      return bad_data(fmt::format("\"{}\" must be a list of strings, found {}", key, json_excerpt(*value)));
     }
     list.push_back(item.get<std::string>());
   }
@@ -69,7 +65,8 @@ Status read_dynamic(const Json& object, QuantizationArgs& args) {
   } else if (*value == "local") {
     args.dynamic = Dynamic::kLocal;
   } else {
-    return bad_data(fmt::format("\"dynamic\" must be true, false or \"local\", found {}", shown(*value)));
+    return bad_data(
+        fmt::format("\"dynamic\" must be true, false or \"local\", found {}", json_excerpt(*value)));
   }
   return {};
 }
@@ -80,10 +77,11 @@ Status read_actorder(const Json& object, QuantizationArgs& args) {
   if (value == nullptr || *value == false) return {};
   args.actorder_spelling = *value == true       ? "group"
                            : value->is_string() ? value->get<std::string>()
-                                                : shown(*value);
+                                                : json_excerpt(*value);
   args.actorder = actorder_from_string(args.actorder_spelling);
   if (args.actorder) return {};
-  return bad_data(fmt::format("\"actorder\" is {}; known are static, weight, group, dynamic", shown(*value)));
+  return bad_data(
+      fmt::format("\"actorder\" is {}; known are static, weight, group, dynamic", json_excerpt(*value)));
 }
 
 Status read_block_structure(const Json& object, QuantizationArgs& args) {
@@ -96,7 +94,7 @@ Status read_block_structure(const Json& object, QuantizationArgs& args) {
   const bool pair = value->is_array() && value->size() == 2 && (*value)[0].is_number_integer() &&
                     (*value)[1].is_number_integer();
   if (!pair)
-    return bad_data(fmt::format("\"block_structure\" must be two integers, found {}", shown(*value)));
+    return bad_data(fmt::format("\"block_structure\" must be two integers, found {}", json_excerpt(*value)));
   args.block_structure = std::array{(*value)[0].get<std::int64_t>(), (*value)[1].get<std::int64_t>()};
   return {};
 }
@@ -106,7 +104,7 @@ Status read_observer(const Json& object, QuantizationArgs& args) {
   const Json* kwargs = member(object, "observer_kwargs");
   if (kwargs == nullptr) return {};
   if (!kwargs->is_object())
-    return bad_data(fmt::format("\"observer_kwargs\" must be an object, found {}", shown(*kwargs)));
+    return bad_data(fmt::format("\"observer_kwargs\" must be an object, found {}", json_excerpt(*kwargs)));
   for (const auto& [key, value] : kwargs->items()) {
     if (value.is_boolean()) {
       args.observer_kwargs[key] = value.get<bool>();
@@ -115,14 +113,14 @@ Status read_observer(const Json& object, QuantizationArgs& args) {
     } else if (value.is_number()) {
       args.observer_kwargs[key] = value.get<double>();
     } else {
-      args.observer_kwargs[key] = value.is_string() ? value.get<std::string>() : shown(value);
+      args.observer_kwargs[key] = value.is_string() ? value.get<std::string>() : json_excerpt(value);
     }
   }
   return {};
 }
 
 Result<QuantizationArgs> read_args(const Json& object, std::string_view field) {
-  if (!object.is_object()) return bad_data(fmt::format("expected an object, found {}", shown(object)));
+  if (!object.is_object()) return bad_data(fmt::format("expected an object, found {}", json_excerpt(object)));
   for (const auto& [key, value] : object.items()) {
     if (std::find(args_keys().begin(), args_keys().end(), key) != args_keys().end()) continue;
     return bad_data(fmt::format("the key \"{}\" is not known", key), did_you_mean(key, args_keys()));
@@ -162,7 +160,7 @@ Result<QuantizationScheme> read_group(const std::string& name, const Json& group
     TRY_ASSIGN(scheme.targets, string_list(Json{{"targets", group}}, "targets"));
     return scheme;
   }
-  if (!group.is_object()) return bad_data(fmt::format("expected an object, found {}", shown(group)));
+  if (!group.is_object()) return bad_data(fmt::format("expected an object, found {}", json_excerpt(group)));
   QuantizationScheme scheme;
   TRY_ASSIGN(scheme.targets, string_list(group, "targets"));
   TRY(read_optional_args(group, "weights", scheme.weights));
@@ -215,7 +213,7 @@ Status read_groups(const Json& object, QuantizationConfig& config) {
   const Json* groups = member(object, "config_groups");
   if (groups == nullptr) return {};
   if (!groups->is_object())
-    return bad_data(fmt::format("\"config_groups\" must be an object, found {}", shown(*groups)));
+    return bad_data(fmt::format("\"config_groups\" must be an object, found {}", json_excerpt(*groups)));
   for (const auto& [name, value] : groups->items()) {
     TRY_ASSIGN(QuantizationScheme scheme, read_group(name, value).at(fmt::format("config_groups: {}", name)));
     // A format at the top holds for groups that name none; "mixed-precision" says to look there.
@@ -269,7 +267,7 @@ Result<std::optional<QuantizationConfig>> read_quantization_config(const Json& c
   if (found.object == nullptr) return std::optional<QuantizationConfig>();
   const std::string place = fmt::format("config.json: {}", found.place);
   if (!found.object->is_object()) {
-    return Error(bad_data(fmt::format("expected an object, found {}", shown(*found.object))))
+    return Error(bad_data(fmt::format("expected an object, found {}", json_excerpt(*found.object))))
         .add_context(place);
   }
   TRY_ASSIGN(const std::string method,

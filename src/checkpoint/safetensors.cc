@@ -16,10 +16,6 @@ namespace {
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr JsonLimits kHeaderLimits{.max_depth = 8, .allow_duplicate_keys = false};
 
-std::string shown(const Json& value) {
-  return fmt::format("{:.80}", value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
-
 const std::string& known_dtypes() {
   static const std::string names = [] {
     std::string text;
@@ -63,11 +59,12 @@ Result<std::string_view> header_text(std::span<const std::byte> file) {
 
 Status read_metadata(const Json& object, std::map<std::string, std::string>& metadata) {
   if (!object.is_object()) {
-    return bad_data(fmt::format("__metadata__ must be an object of strings, found {}", shown(object)));
+    return bad_data(fmt::format("__metadata__ must be an object of strings, found {}", json_excerpt(object)));
   }
   for (const auto& [key, value] : object.items()) {
     if (!value.is_string()) {
-      return bad_data(fmt::format("__metadata__ \"{}\" must be a string, found {}", key, shown(value)));
+      return bad_data(
+          fmt::format("__metadata__ \"{}\" must be a string, found {}", key, json_excerpt(value)));
     }
     metadata.emplace(key, value.get<std::string>());
   }
@@ -89,7 +86,8 @@ Result<Shape> read_shape(const Json& object) {
   for (const Json& extent : *found) {
     if (!extent.is_number_unsigned() ||
         extent.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max()) {
-      return bad_data(fmt::format("\"shape\" must be a list of integers >= 0, found {}", shown(*found)));
+      return bad_data(
+          fmt::format("\"shape\" must be a list of integers >= 0, found {}", json_excerpt(*found)));
     }
     shape.push_back(extent.get<std::int64_t>());
   }
@@ -116,7 +114,7 @@ Status read_offsets(const Json& object, SafetensorsEntry& entry) {
                      (*found)[0].is_number_unsigned() && (*found)[1].is_number_unsigned();
   if (!valid) {
     return bad_data(fmt::format("\"data_offsets\" must be two integers >= 0, found {}",
-                                found == object.end() ? "nothing" : shown(*found)));
+                                found == object.end() ? "nothing" : json_excerpt(*found)));
   }
   entry.begin = (*found)[0].get<std::uint64_t>();
   entry.end = (*found)[1].get<std::uint64_t>();
@@ -130,7 +128,7 @@ Status read_offsets(const Json& object, SafetensorsEntry& entry) {
 Result<SafetensorsEntry> read_entry(std::string name, const Json& object) {
   if (!object.is_object()) {
     return bad_data(
-        fmt::format("expected an object with dtype, shape and data_offsets, found {}", shown(object)));
+        fmt::format("expected an object with dtype, shape and data_offsets, found {}", json_excerpt(object)));
   }
   SafetensorsEntry entry;
   entry.name = std::move(name);

@@ -86,9 +86,9 @@ class Verifier {
       report_.bytes += mapped->size();
       if (!options_.hashes) continue;
       Sha256 hash;
-      constexpr std::uint64_t kPiece = 16 << 20;
-      for (std::uint64_t at = 0; at < mapped->size(); at += kPiece) {
-        const std::uint64_t length = std::min(kPiece, mapped->size() - at);
+      constexpr std::uint64_t kHashPiece = 16 << 20;
+      for (std::uint64_t at = 0; at < mapped->size(); at += kHashPiece) {
+        const std::uint64_t length = std::min(kHashPiece, mapped->size() - at);
         hash.update(mapped->bytes().subspan(at, length));
         mapped->drop(at, length);
       }

@@ -13,11 +13,7 @@
 namespace nibble {
 namespace {
 
-constexpr std::int64_t kRowGrain = 16;
-
-bool is_fp4(CompressionFormat format) {
-  return format == CompressionFormat::kNvfp4Pack || format == CompressionFormat::kMxfp4Pack;
-}
+constexpr std::int64_t kWeightGrain = 16;
 
 bool is_mx(CompressionFormat format) {
   return format == CompressionFormat::kMxfp4Pack || format == CompressionFormat::kMxfp8;
@@ -140,7 +136,7 @@ Result<CompressedWeight> CompressedWeight::from_weight(ThreadPool& pool, const T
     return out;
   }
   std::vector<RowErrors> errors(stats == nullptr ? 0 : static_cast<std::size_t>(rows));
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kWeightGrain, [&](std::int64_t first, std::int64_t last) {
     out.encode_rows(quantizer, weight, first, last, stats == nullptr ? nullptr : errors.data());
   });
   for (const RowErrors& row : errors) stats->add(row);
@@ -158,7 +154,7 @@ Result<CompressedWeight> CompressedWeight::from_codes(ThreadPool& pool, const Te
   const auto fit = WeightQuantizer::create(args, DType::kF32, rows, cols, params);
   if (!fit.ok()) return fit.error();
   out.store_params(params);
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kWeightGrain, [&](std::int64_t first, std::int64_t last) {
     std::vector<std::uint8_t> row(static_cast<std::size_t>(cols));
     for (std::int64_t r = first; r < last; ++r) {
       std::memcpy(row.data(), row_bytes(codes, r).data(), row.size());
@@ -224,7 +220,7 @@ Status CompressedWeight::for_dense_rows(ThreadPool& pool, std::int64_t step, con
   std::int64_t begin = 0;
   do {
     Tensor out(dtype_, {std::min(step, rows_ - begin), cols_});
-    pool.parallel_for(out.dim(0), kRowGrain, [&](std::int64_t first, std::int64_t last) {
+    pool.parallel_for(out.dim(0), kWeightGrain, [&](std::int64_t first, std::int64_t last) {
       std::vector<std::uint8_t> row_codes(static_cast<std::size_t>(cols_));
       std::vector<float> values(row_codes.size());
       for (std::int64_t r = first; r < last; ++r) {

@@ -21,6 +21,17 @@ inline std::uint16_t load_u16(const std::uint8_t* bytes) {
 inline std::uint32_t load_u32(const std::uint8_t* bytes) {
   return std::uint32_t{load_u16(bytes)} | std::uint32_t{load_u16(bytes + 2)} << 16;
 }
+// The arithmetic that decoders and encoders share.
+inline float as_float(int value) {
+  return static_cast<float>(value);
+}
+inline std::uint8_t byte(int value) {
+  return static_cast<std::uint8_t>(value);
+}
+inline float inverse_or_zero(float value) {
+  return value != 0 ? 1.0f / value : 0.0f;
+}
+
 inline float load_half(const Half& half) {
   return f16_to_f32(load_u16(half.data()));
 }

@@ -8,10 +8,6 @@
 namespace nibble::gguf {
 namespace {
 
-float as_float(int value) {
-  return static_cast<float>(value);
-}
-
 // Element j of the first half is a low nibble, of the second half a high one.
 void q4_0(const BlockQ4_0& b, float* out) {
   const float d = load_half(b.d);

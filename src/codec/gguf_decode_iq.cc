@@ -10,10 +10,6 @@
 namespace nibble::gguf {
 namespace {
 
-float as_float(int value) {
-  return static_cast<float>(value);
-}
-
 void iq4_nl(const BlockIq4Nl& b, float* out) {
   const float d = load_half(b.d);
   for (int j = 0; j < 16; ++j) {

@@ -15,10 +15,6 @@ namespace {
 
 constexpr int kBlock = 32;
 
-float as_float(int value) {
-  return static_cast<float>(value);
-}
-
 // Truncation of what may lie out of range (a scale below the smallest half has an infinite inverse): 0 then,
 // as the low byte of x86's "integer indefinite" is.
 int truncate(float value) {
@@ -28,10 +24,6 @@ int truncate(float value) {
 // Half away from zero, with the same answer out of range.
 int round_away(float value) {
   return truncate(std::round(value));
-}
-
-std::uint8_t byte(int value) {
-  return static_cast<std::uint8_t>(value);
 }
 
 struct Extremes {
@@ -56,10 +48,6 @@ float signed_extreme(const float* x) {
     if (std::fabs(x[i]) > std::fabs(best)) best = x[i];
   }
   return best;
-}
-
-float inverse_or_zero(float value) {
-  return value != 0 ? 1.0f / value : 0.0f;
 }
 
 float row_mean_square(const float* row, std::int64_t count) {

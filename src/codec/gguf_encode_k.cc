@@ -15,13 +15,6 @@
 namespace nibble::gguf {
 namespace {
 
-float as_float(int value) {
-  return static_cast<float>(value);
-}
-std::uint8_t byte(int value) {
-  return static_cast<std::uint8_t>(value);
-}
-
 float sum_of_squares(const float* x, int count) {
   float sum = 0;
   for (int i = 0; i < count; ++i) sum += x[i] * x[i];
@@ -291,10 +284,6 @@ void pack_levels(const float* x, float inverse, std::uint8_t* qs) {
     const int high = nearest_level(kIq4Levels.data(), inverse * x[j + 16]);
     qs[j] = byte(low | high << 4);
   }
-}
-
-float inverse_or_zero(float value) {
-  return value != 0 ? 1.0f / value : 0.0f;
 }
 
 void iq4_xs(const Source& source, const float* scales, BlockIq4Xs& block) {

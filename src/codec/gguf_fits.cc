@@ -4,14 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "codec/gguf_blocks.h"
+
 namespace nibble::gguf {
 namespace {
 
 constexpr float kTiny = 1e-15f;  // a block below it is all zero
-
-float as_float(int value) {
-  return static_cast<float>(value);
-}
 
 // The value of largest magnitude; the first one wins.
 float extreme(std::span<const float> x) {

@@ -16,7 +16,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "streams are copied as bytes");
 
-constexpr std::int64_t kRowGrain = 16;
+constexpr std::int64_t kPackGrain = 16;
 
 constexpr std::uint64_t repeat(std::uint64_t value, int bits) {
   std::uint64_t out = 0;
@@ -179,7 +179,7 @@ Tensor pack_codes(ThreadPool& pool, const Tensor& codes, int bits) {
   const std::int64_t words = packed_words(cols, bits);
   Tensor packed(DType::kI32, two_dims(rows, words));
   const auto out = packed.as_mutable<std::uint32_t>();
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kPackGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
       pack_row(row_of(codes.as<std::int8_t>(), r, cols), bits, row_of(out, r, words));
     }
@@ -210,7 +210,7 @@ Result<Tensor> unpack_codes(ThreadPool& pool, const Tensor& packed, int bits, st
   TRY_ASSIGN(const PackLayout layout, pack_layout(words, cols, bits, hint));
   Tensor codes(DType::kI8, two_dims(rows, cols));
   const auto out = codes.as_mutable<std::int8_t>();
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kPackGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
       const auto in = row_of(packed.as<std::uint32_t>(), r, words);
       const auto row = row_of(out, r, cols);
@@ -247,7 +247,7 @@ Result<Tensor> pack_nibbles(ThreadPool& pool, const Tensor& codes) {
   }
   Tensor packed(DType::kU8, two_dims(codes.dim(0), cols / 2));
   const auto out = packed.as_mutable<std::uint8_t>();
-  pool.parallel_for(codes.dim(0), kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(codes.dim(0), kPackGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
       pack_nibble_row(row_of(codes.as<std::uint8_t>(), r, cols), row_of(out, r, cols / 2));
     }
@@ -259,7 +259,7 @@ Tensor unpack_nibbles(ThreadPool& pool, const Tensor& packed) {
   const std::int64_t half = packed.dim(1);
   Tensor codes(DType::kU8, two_dims(packed.dim(0), 2 * half));
   const auto out = codes.as_mutable<std::uint8_t>();
-  pool.parallel_for(packed.dim(0), kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(packed.dim(0), kPackGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
       unpack_nibble_row(row_of(packed.as<std::uint8_t>(), r, half), row_of(out, r, 2 * half));
     }

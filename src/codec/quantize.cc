@@ -10,9 +10,9 @@
 namespace nibble {
 namespace {
 
-constexpr std::int64_t kRowGrain = 8;
+constexpr std::int64_t kQuantizeGrain = 8;
 
-const std::byte* row_bytes(const Tensor& tensor, std::int64_t row) {
+const std::byte* row_start(const Tensor& tensor, std::int64_t row) {
   return tensor.bytes().data() + static_cast<std::size_t>(row * tensor.dim(1)) * dtype_bytes(tensor.dtype());
 }
 
@@ -71,7 +71,7 @@ void observe_unit_row(const Tensor& weight, const UnitGrid& grid, std::span<cons
   const std::int64_t first = unit_row * grid.unit_rows;
   const std::int64_t last = std::min(first + grid.unit_rows, grid.rows);
   for (std::int64_t r = first; r < last; ++r) {
-    const void* values = row_bytes(weight, r);
+    const void* values = row_start(weight, r);
     if (!order.empty()) {
       gather_row(order, width, values, gathered.data());
       values = gathered.data();
@@ -142,10 +142,10 @@ ValueRange range_of(ThreadPool& pool, const Tensor& weight) {
   const std::int64_t cols = weight.dim(1);
   if (rows == 0 || cols == 0) return {};
   std::vector<ValueRange> parts(static_cast<std::size_t>(rows));
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kQuantizeGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
       ValueRange& part = parts[static_cast<std::size_t>(r)];
-      kernels::range_row(weight.dtype(), row_bytes(weight, r), cols, cols, &part.min, &part.max);
+      kernels::range_row(weight.dtype(), row_start(weight, r), cols, cols, &part.min, &part.max);
     }
   });
   ValueRange whole = parts.front();
@@ -166,7 +166,7 @@ UnitRanges observe_ranges(ThreadPool& pool, const Tensor& weight, const Quantiza
   const auto width = static_cast<std::size_t>(grid.grid_cols());
   UnitRanges ranges{std::vector<float>(static_cast<std::size_t>(grid.count())),
                     std::vector<float>(static_cast<std::size_t>(grid.count()))};
-  const std::int64_t grain = std::max<std::int64_t>(1, kRowGrain / grid.unit_rows);
+  const std::int64_t grain = std::max<std::int64_t>(1, kQuantizeGrain / grid.unit_rows);
   pool.parallel_for(grid.grid_rows(), grain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t i = first; i < last; ++i) {
       const std::size_t at = static_cast<std::size_t>(i) * width;
@@ -336,9 +336,9 @@ Result<Tensor> quantize_weight(ThreadPool& pool, const Tensor& weight, const Qua
              WeightQuantizer::create(args, weight.dtype(), rows, cols, params));
   Tensor codes(code_dtype(args), {rows, cols});
   const auto out = codes.as_mutable<std::uint8_t>();
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kQuantizeGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
-      quantizer.codes(r, row_bytes(weight, r),
+      quantizer.codes(r, row_start(weight, r),
                       out.subspan(static_cast<std::size_t>(r * cols), static_cast<std::size_t>(cols)));
     }
   });
@@ -354,7 +354,7 @@ Result<Tensor> dequantize_weight(ThreadPool& pool, const Tensor& codes, const Qu
   Tensor weight(output, {rows, cols});
   const auto in = codes.as<std::uint8_t>();
   std::byte* out = weight.mutable_bytes().data();
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kQuantizeGrain, [&](std::int64_t first, std::int64_t last) {
     std::vector<float> values(width);
     for (std::int64_t r = first; r < last; ++r) {
       const auto at = static_cast<std::size_t>(r) * width;
@@ -373,10 +373,10 @@ Result<Tensor> simulate_weight(ThreadPool& pool, const Tensor& weight, const Qua
              WeightQuantizer::create(args, weight.dtype(), rows, cols, params));
   Tensor out(weight.dtype(), {rows, cols});
   std::byte* bytes = out.mutable_bytes().data();
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kQuantizeGrain, [&](std::int64_t first, std::int64_t last) {
     std::vector<float> values(static_cast<std::size_t>(cols));
     for (std::int64_t r = first; r < last; ++r) {
-      kernels::widen_row(weight.dtype(), row_bytes(weight, r), cols, values.data());
+      kernels::widen_row(weight.dtype(), row_start(weight, r), cols, values.data());
       quantizer.simulate(r, values, values);
       kernels::narrow_row(weight.dtype(), values.data(), cols,
                           bytes + static_cast<std::size_t>(r * cols) * dtype_bytes(weight.dtype()));

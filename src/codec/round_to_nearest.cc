@@ -12,7 +12,7 @@
 namespace nibble {
 namespace {
 
-constexpr std::int64_t kRowGrain = 16;
+constexpr std::int64_t kRoundGrain = 16;
 
 bool units_lie_in_rows(const QuantizationArgs& args) {
   return args.strategy == Strategy::kChannel || args.strategy == Strategy::kGroup ||
@@ -112,7 +112,7 @@ Result<CompressedWeight> CompressedWeight::round_to_nearest(ThreadPool& pool, co
   const auto zero_codes = zeros.as_mutable<std::int8_t>();
   std::vector<RowErrors> errors(stats == nullptr ? 0 : static_cast<std::size_t>(rows));
   std::atomic<bool> is_finite{true};
-  pool.parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(rows, kRoundGrain, [&](std::int64_t first, std::int64_t last) {
     RowScratch scratch(rounder.grid(), !args.symmetric, stats != nullptr);
     for (std::int64_t r = first; r < last; ++r) {
       if (!rounder.round(r, scratch)) return is_finite.store(false);

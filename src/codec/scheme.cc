@@ -18,8 +18,8 @@ struct Word {
   std::string_view text;
 };
 
-constexpr std::array kTypes{Word<NumberType>{NumberType::kInt, "int"},
-                            Word<NumberType>{NumberType::kFloat, "float"}};
+constexpr std::array kNumberTypes{Word<NumberType>{NumberType::kInt, "int"},
+                                  Word<NumberType>{NumberType::kFloat, "float"}};
 
 constexpr std::array kStrategies{
     Word<Strategy>{Strategy::kTensor, "tensor"},      Word<Strategy>{Strategy::kChannel, "channel"},
@@ -314,10 +314,10 @@ Status QuantizationScheme::validate() {
 }
 
 std::string_view to_string(NumberType type) {
-  return text_of(kTypes, type);
+  return text_of(kNumberTypes, type);
 }
 std::optional<NumberType> number_type_from_string(std::string_view name) {
-  return value_of(kTypes, name);
+  return value_of(kNumberTypes, name);
 }
 std::string_view to_string(Strategy strategy) {
   return text_of(kStrategies, strategy);

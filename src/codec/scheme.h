@@ -90,6 +90,9 @@ enum class CompressionFormat {
   kMxfp4Pack,
   kMxfp8,
 };
+constexpr bool is_fp4(CompressionFormat format) {
+  return format == CompressionFormat::kNvfp4Pack || format == CompressionFormat::kMxfp4Pack;
+}
 std::string_view to_string(CompressionFormat format);  // "pack-quantized"
 std::optional<CompressionFormat> format_from_string(std::string_view name);
 const std::vector<std::string>& format_names();

@@ -113,12 +113,6 @@ void each_non_zero(const Tensor& bitmask, std::int64_t cols, bool quads, const C
   each_non_zero(bitmask, cols, quads, 0, bitmask.dim(0), 0, copy);
 }
 
-Result<Tensor> need(const std::map<std::string, Tensor>& tensors, const std::string& suffix) {
-  const auto found = tensors.find(suffix);
-  if (found == tensors.end()) return bad_data(fmt::format("{} is missing", suffix));
-  return found->second;
-}
-
 // rows and cols of the dense matrix, with the mask's shape checked against them.
 Result<Shape> read_shape(const Tensor& shape, const Tensor& bitmask) {
   if (shape.dtype() != DType::kI64 || shape.size() != 2) {
@@ -221,9 +215,9 @@ Status sparse_decompress_rows(const std::map<std::string, Tensor>& tensors, Spar
                               std::int64_t step, const RowBlockBody& body) {
   if (format == SparseFormat::kQuads) return quads_decompress_rows(tensors, step, body);
   const bool quads = format == SparseFormat::kBitmask24;
-  TRY_ASSIGN(const Tensor shape, need(tensors, "shape"));
-  TRY_ASSIGN(const Tensor bitmask, need(tensors, "bitmask"));
-  TRY_ASSIGN(const Tensor compressed, need(tensors, "compressed"));
+  TRY_ASSIGN(const Tensor shape, required_tensor(tensors, "shape"));
+  TRY_ASSIGN(const Tensor bitmask, required_tensor(tensors, "bitmask"));
+  TRY_ASSIGN(const Tensor compressed, required_tensor(tensors, "compressed"));
   TRY_ASSIGN(const Shape dims, read_shape(shape, bitmask));
   if (quads) TRY(check_quads(bitmask, dims[1]));
   std::int64_t expected = dims[0] * dims[1] / 2;

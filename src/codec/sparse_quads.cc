@@ -46,12 +46,6 @@ struct Shapes {
   std::int64_t quads() const { return (cols + 3) / 4; }
 };
 
-Result<Tensor> need(const std::map<std::string, Tensor>& tensors, const std::string& suffix) {
-  const auto found = tensors.find(suffix);
-  if (found == tensors.end()) return bad_data(fmt::format("{} is missing", suffix));
-  return found->second;
-}
-
 Status check_shape(const Tensor& tensor, const char* suffix, const Shape& wanted) {
   if (tensor.shape() == wanted) return {};
   return bad_data(
@@ -60,7 +54,7 @@ Status check_shape(const Tensor& tensor, const char* suffix, const Shape& wanted
 
 Result<Shapes> read_shapes(const std::map<std::string, Tensor>& tensors, const Tensor& values,
                            const Tensor& positions) {
-  TRY_ASSIGN(const Tensor shape, need(tensors, "shape"));
+  TRY_ASSIGN(const Tensor shape, required_tensor(tensors, "shape"));
   if (shape.dtype() != DType::kI64 || shape.size() != 2) {
     return bad_data(fmt::format("shape has dtype {} and shape {}; it must be two int64",
                                 torch_name(shape.dtype()), to_string(shape.shape())));
@@ -233,6 +227,12 @@ Status check_codes(const Tensor& codes) {
 
 }  // namespace
 
+Result<Tensor> required_tensor(const std::map<std::string, Tensor>& tensors, const std::string& suffix) {
+  const auto found = tensors.find(suffix);
+  if (found == tensors.end()) return bad_data(fmt::format("{} is missing", suffix));
+  return found->second;
+}
+
 Result<std::map<std::string, Tensor>> quads_compress(const Tensor& dense, int code_bits) {
   TRY(check_source(dense, code_bits));
   if (code_bits == 4) TRY(check_codes(dense));
@@ -250,8 +250,8 @@ Result<std::map<std::string, Tensor>> quads_compress(const Tensor& dense, int co
 
 Status quads_decompress_rows(const std::map<std::string, Tensor>& tensors, std::int64_t step,
                              const RowBlockBody& body) {
-  TRY_ASSIGN(const Tensor values, need(tensors, "values"));
-  TRY_ASSIGN(const Tensor positions, need(tensors, "positions"));
+  TRY_ASSIGN(const Tensor values, required_tensor(tensors, "values"));
+  TRY_ASSIGN(const Tensor positions, required_tensor(tensors, "positions"));
   TRY_ASSIGN(const Shapes dims, read_shapes(tensors, values, positions));
   TRY(check_finite(values));
   switch (dtype_bytes(values.dtype())) {

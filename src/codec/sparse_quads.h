@@ -28,4 +28,7 @@ Result<std::map<std::string, Tensor>> quads_compress(const Tensor& dense, int co
 Status quads_decompress_rows(const std::map<std::string, Tensor>& tensors, std::int64_t step,
                              const RowBlockBody& body);
 
+// One tensor of a compressed weight; the error names the one that is missing.
+Result<Tensor> required_tensor(const std::map<std::string, Tensor>& tensors, const std::string& suffix);
+
 }  // namespace nibble

@@ -8,10 +8,6 @@
 namespace nibble {
 namespace {
 
-constexpr bool is_fp4(CompressionFormat format) {
-  return format == CompressionFormat::kNvfp4Pack || format == CompressionFormat::kMxfp4Pack;
-}
-
 DType stored_scale_dtype(CompressionFormat format, DType dtype) {
   switch (format) {
     case CompressionFormat::kNvfp4Pack:

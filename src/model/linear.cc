@@ -13,11 +13,11 @@
 namespace nibble {
 namespace {
 
-constexpr std::int64_t kGrain = 1 << 16;
+constexpr std::int64_t kElementGrain = 1 << 16;
 
 Status check_finite(ThreadPool& pool, std::span<const float> values) {
   std::atomic<bool> finite{true};
-  pool.parallel_for(static_cast<std::int64_t>(values.size()), kGrain,
+  pool.parallel_for(static_cast<std::int64_t>(values.size()), kElementGrain,
                     [&](std::int64_t first, std::int64_t last) {
                       // A sum of x * 0 is NaN exactly when some x is not finite, and needs no branch.
                       float sum = 0;

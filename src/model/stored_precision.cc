@@ -9,11 +9,11 @@
 namespace nibble {
 namespace {
 
-constexpr std::int64_t kRowGrain = 16;
+constexpr std::int64_t kStoredGrain = 16;
 
 template <class Body>
 void for_rows(const Pass& pass, std::int64_t rows, Body body) {
-  pass.pool().parallel_for(rows, kRowGrain, [&](std::int64_t first, std::int64_t last) {
+  pass.pool().parallel_for(rows, kStoredGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) body(r);
   });
 }

@@ -19,11 +19,6 @@ namespace {
 // which dequantized checkpoints come from, leave less.
 constexpr double kPrunedShare = 0.25;
 
-double zero_share(const Matrix& weight) {
-  const auto zeros = std::ranges::count(weight.values(), 0.0f);
-  return static_cast<double>(zeros) / static_cast<double>(weight.values().size());
-}
-
 std::optional<std::string> damping_note(const solver::Damping& damping) {
   if (damping.raises == 0) return std::nullopt;
   return fmt::format("the Hessian could not be factored: damping raised from {} to {} of its mean diagonal",

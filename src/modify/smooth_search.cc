@@ -17,7 +17,7 @@ constexpr int kFirstSquarings = 2, kLastSquarings = 5;
 constexpr double kFirstRate = 0.15, kLastRate = 0.0075;
 // log u stays this close to SmoothQuant's: channels that the calibration hardly used must not be let go.
 constexpr double kReach = 4;
-constexpr std::int64_t kMostRows = 512;
+constexpr std::int64_t kMostSampleRows = 512;
 constexpr std::int64_t kRowsPerTask = 32;
 
 double code_range(const QuantizationArgs& args) {
@@ -26,7 +26,7 @@ double code_range(const QuantizationArgs& args) {
 
 // Rows evenly spaced over the matrix, squared.
 Matrix squares_of_rows(const Matrix& from) {
-  const std::int64_t rows = std::min(from.rows(), kMostRows);
+  const std::int64_t rows = std::min(from.rows(), kMostSampleRows);
   Matrix squares(rows, from.cols());
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::span<const float> row = from.row(r * from.rows() / rows);

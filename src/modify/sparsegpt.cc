@@ -9,17 +9,13 @@
 #include "modify/solver/admm_mask.h"
 #include "modify/solver/check_input.h"
 #include "modify/solver/loss.h"
+#include "modify/solver/mask.h"
 #include "modify/solver/masked_solve.h"
 #include "modify/solver/order.h"
 #include "modify/solver/prune_sweep.h"
 
 namespace nibble {
 namespace {
-
-double zero_share(const Matrix& weight) {
-  const auto zeros = std::ranges::count(weight.values(), 0.0f);
-  return static_cast<double>(zeros) / static_cast<double>(weight.rows() * weight.cols());
-}
 
 // `allowed` is empty where nothing has to stay pruned.
 Status check_request(const Matrix& weight, const Hessian& hessian, const Matrix& allowed,

@@ -10,11 +10,11 @@
 #include "kernels/gemm.h"
 #include "model/block.h"
 #include "model/module_tree.h"
+#include "session/estimate.h"
 
 namespace nibble {
 namespace {
 
-constexpr std::uint64_t kFixedMemory = std::uint64_t{64} << 20;
 constexpr std::int64_t kMostTokens = 2048;  // full matrix products; more only costs memory
 constexpr std::int64_t kLeastTokens = 64;
 // Floating point operations of a solver per row and squared column: sweep, candidates for scales, refinement.

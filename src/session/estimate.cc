@@ -12,8 +12,6 @@
 namespace nibble {
 namespace {
 
-// Program, libraries, configuration and buffers of a run.
-constexpr std::uint64_t kFixedMemory = std::uint64_t{64} << 20;
 // Copying through the page cache, per second and thread; disks that are slower show only after the cache is
 // full.
 constexpr double kCopyBytesPerSecond = 1.0e9;

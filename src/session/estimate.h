@@ -10,6 +10,9 @@
 
 namespace nibble {
 
+// Program, libraries, configuration and buffers of a run, in bytes.
+inline constexpr std::uint64_t kFixedMemory = std::uint64_t{64} << 20;
+
 struct Estimate {
   std::uint64_t peak_memory_bytes = 0;
   double seconds = 0;  // from a measurement of a few milliseconds on this machine

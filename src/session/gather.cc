@@ -24,10 +24,10 @@ int stage_after(ModuleRole role) {
 }
 
 // Rows of an input that are kept for those who want to see some.
-constexpr std::int64_t kSampleRows = 512;
+constexpr std::int64_t kInputSampleRows = 512;
 
 std::int64_t sample_stride(std::int64_t tokens) {
-  return std::max<std::int64_t>((tokens + kSampleRows - 1) / kSampleRows, 1);
+  return std::max<std::int64_t>((tokens + kInputSampleRows - 1) / kInputSampleRows, 1);
 }
 
 const QuantizationArgs* observed(const std::optional<QuantizationArgs>& args) {

@@ -35,9 +35,9 @@ std::int64_t most_values(const PrunePattern& pattern, const ModuleInfo& module) 
   return module.rows * (module.cols - zeros);
 }
 
-class Planner {
+class SparsePlanner {
  public:
-  Planner(SparseFormat format, const Checkpoint& checkpoint, ThreadPool& pool)
+  SparsePlanner(SparseFormat format, const Checkpoint& checkpoint, ThreadPool& pool)
       : format_(format), checkpoint_(checkpoint), pool_(pool) {}
 
   Result<SparseLayout> layout(const ModuleInfo& module, const PlannedMask& mask) const {
@@ -103,7 +103,7 @@ Result<std::optional<SparseFormat>> parse_sparsity_format(const std::string& nam
 Result<SparseLayouts> plan_sparse_layouts(SparseFormat format, const Lifecycle& lifecycle,
                                           const ModelState& state, const Checkpoint& checkpoint,
                                           ThreadPool& pool) {
-  const Planner planner(format, checkpoint, pool);
+  const SparsePlanner planner(format, checkpoint, pool);
   std::map<std::string, PlannedMask> masks;  // the last modifier that prunes a module decides
   for (const auto& modifier : lifecycle.modifiers()) {
     const auto* maker = dynamic_cast<const MaskMaker*>(modifier.get());

@@ -66,9 +66,9 @@ Result<Segments> segments_of_targets(const std::vector<std::string>& targets, co
   return segments;
 }
 
-class Planner {
+class WalkPlanner {
  public:
-  Planner(const Options& options, const Lifecycle& lifecycle, const ModelState& state)
+  WalkPlanner(const Options& options, const Lifecycle& lifecycle, const ModelState& state)
       : options_(options), modifiers_(lifecycle.modifiers()), state_(state) {}
 
   Result<WalkPlan> run() {
@@ -184,7 +184,7 @@ bool is_observed(const ModuleInfo& module) {
 }
 
 Result<WalkPlan> plan_walk(const Options& options, const Lifecycle& lifecycle, const ModelState& state) {
-  return Planner(options, lifecycle, state).run();
+  return WalkPlanner(options, lifecycle, state).run();
 }
 
 }  // namespace nibble

@@ -28,9 +28,10 @@ TEST(NominalSize, FollowsTheFormulaOfTheAssignment) {
 
 TEST(InspectVerb, NominalSizeCountsTiedHeadsOnce) {
   // 512 x 64 embeddings (tied head), five layers, final norm.
-  constexpr std::int64_t kStories = 512 * 64 + 5 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 172 + 2 * 64) + 64;
+  constexpr std::int64_t kParameters =
+      512 * 64 + 5 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 172 + 2 * 64) + 64;
   const std::string stories = source_path("data/models/stories260K");
-  EXPECT_EQ(json_of({"inspect", stories, "--size-model", "nominal", "--json"})["parameters"], kStories);
+  EXPECT_EQ(json_of({"inspect", stories, "--size-model", "nominal", "--json"})["parameters"], kParameters);
   EXPECT_THAT(run_nibble({"inspect", stories, "--size-model", "nominal"}).out,
               HasSubstr("model size: 0.50 MiB\n"));
 }

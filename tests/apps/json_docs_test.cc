@@ -62,9 +62,6 @@ TEST_P(JsonDocs, NameEveryKey) {
   }
 }
 
-const std::string kStories = source_path("data/models/stories260K");
-const std::string kTexts = source_path("data/texts/stories.jsonl");
-
 INSTANTIATE_TEST_SUITE_P(
     Verbs, JsonDocs,
     testing::Values(

@@ -18,9 +18,6 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kStories = source_path("data/models/stories260K");
-const std::string kTexts = source_path("data/texts/stories.jsonl");
-
 std::string golden_model(const std::string& name) {
   return source_path("tests/golden/models/" + name);
 }
@@ -220,16 +217,6 @@ TEST(TokenizeVerb, GoesBackAndForth) {
   const Outcome back = run_nibble({"tokenize", kStories, "--decode", "--no-special-tokens", "--text", words});
   EXPECT_EQ(back.code, 0) << back.err;
   EXPECT_EQ(back.out, "Once upon a time, Zoë ate 3 cakes.\n");
-}
-
-struct Refusal {
-  const char* name;
-  std::vector<std::string> words;
-  int code;
-  std::string message;
-};
-void PrintTo(const Refusal& entry, std::ostream* out) {
-  *out << entry.name;
 }
 
 class ModelVerbRefuses : public testing::TestWithParam<Refusal> {};

@@ -16,7 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-const std::string kStories = source_path("data/models/stories260K");
 const std::string kLlama = source_path("tests/golden/models/llama");
 
 const std::vector<std::string> kCalibrated{"--method",

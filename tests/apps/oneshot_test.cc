@@ -12,8 +12,6 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kStories = source_path("data/models/stories260K");
-
 std::string hash_of(const std::filesystem::path& path) {
   const std::string bytes = read_file(path);
   return sha256_hex(std::as_bytes(std::span(bytes)));
@@ -99,16 +97,6 @@ TEST(OneshotVerb, NegativeFlagsReachTheOptions) {
   const Json tensors = json_of({"inspect", scratch / "dense", "--json"})["tensors"];
   EXPECT_THAT(tensors.dump(), Not(HasSubstr("weight_packed")));
   EXPECT_THAT(tensors.dump(), HasSubstr("q_proj.weight\""));
-}
-
-struct Refusal {
-  const char* name;
-  std::vector<std::string> words;
-  int code;
-  std::string message;
-};
-void PrintTo(const Refusal& entry, std::ostream* out) {
-  *out << entry.name;
 }
 
 class OneshotRefuses : public testing::TestWithParam<Refusal> {};

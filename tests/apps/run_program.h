@@ -115,4 +115,19 @@ inline std::string source_path(const std::string& relative) {
   return std::string(NIBBLE_SOURCE_DIR) + "/" + relative;
 }
 
+// The bundled model and texts.
+inline const std::string kStories = source_path("data/models/stories260K");
+inline const std::string kTexts = source_path("data/texts/stories.jsonl");
+
+// Words of a command line that must end with this exit code and a message that holds this text.
+struct Refusal {
+  const char* name;
+  std::vector<std::string> words;
+  int code;
+  std::string message;
+};
+inline void PrintTo(const Refusal& entry, std::ostream* out) {
+  *out << entry.name;
+}
+
 }  // namespace nibble::app_test

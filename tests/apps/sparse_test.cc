@@ -11,8 +11,6 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kStories = source_path("data/models/stories260K");
-const std::string kTexts = source_path("data/texts/stories.jsonl");
 const char* const kMagnitude24 =
     "prune_stage:\n  prune_modifiers:\n    MagnitudePruningModifier:\n      init_sparsity: 0.0\n"
     "      final_sparsity: 0.5\n      mask_structure: '2:4'\n      targets: ['re:.*(q|k|v|o)_proj']\n";

@@ -12,8 +12,6 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string kStories = source_path("data/models/stories260K");
-
 // A compressed copy of the bundled model.
 class WrittenModel : public testing::Test {
  protected:

@@ -17,9 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-const std::string kStories = source_path("data/models/stories260K");
-const std::string kTexts = source_path("data/texts/stories.jsonl");
-
 void copy_model(const fs::path& to) {
   fs::copy(kStories, to);
 }

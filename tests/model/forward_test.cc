@@ -97,13 +97,13 @@ TEST_P(ForwardTest, StagesOneByOneEqualTheWholeBlock) {
   }
 }
 
-std::string test_name(const ::testing::TestParamInfo<std::filesystem::path>& info) {
+std::string folder_name(const ::testing::TestParamInfo<std::filesystem::path>& info) {
   std::string name = info.param.filename().string();
   std::ranges::replace(name, '-', '_');
   return name;
 }
 
-INSTANTIATE_TEST_SUITE_P(Goldens, ForwardTest, ::testing::ValuesIn(golden_models()), test_name);
+INSTANTIATE_TEST_SUITE_P(Goldens, ForwardTest, ::testing::ValuesIn(golden_models()), folder_name);
 
 // Older files and files of the bare model name tensors otherwise; the outputs are the same bytes.
 TEST(OldNamesTest, GiveTheSameOutputs) {

@@ -18,7 +18,7 @@ using testing::GoldenTensors;
 
 const fs::path kGoldens = fs::path(NIBBLE_SOURCE_DIR) / "tests/golden/calibrated";
 
-std::vector<std::string> golden_cases() {
+std::vector<std::string> calibrated_cases() {
   std::vector<std::string> names;
   const Json index = golden_json("calibrated/index.json");
   for (const auto& [name, spec] : index.items()) names.push_back(name);
@@ -84,7 +84,7 @@ TEST_P(CalibratedGolden, ReferenceModeMakesWhatTheReferenceMakes) {
   EXPECT_GE(static_cast<double>(codes.equal), 0.999 * static_cast<double>(codes.all));
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, CalibratedGolden, ::testing::ValuesIn(golden_cases()),
+INSTANTIATE_TEST_SUITE_P(Recipes, CalibratedGolden, ::testing::ValuesIn(calibrated_cases()),
                          [](const auto& parameter) {
                            std::string name = parameter.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -41,11 +41,6 @@ std::string text_of(const fs::path& file) {
   return text.ok() ? *text : "";
 }
 
-std::string hash_of(const fs::path& file) {
-  const std::string text = text_of(file);
-  return sha256_hex(std::as_bytes(std::span(text)));
-}
-
 std::set<std::string> names_in(const fs::path& folder) {
   std::set<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder)) names.insert(entry.path().filename().string());
@@ -71,7 +66,7 @@ TEST(JobTest, TheNumberOfThreadsDoesNotChangeAByte) {
   for (const int threads : {1, 2, 4}) {
     OneshotRun run;
     ASSERT_TRUE(run.start(w4(run), threads).ok());
-    hashes.insert(hash_of(run.output() / "model.safetensors"));
+    hashes.insert(file_hash(run.output() / "model.safetensors"));
   }
   EXPECT_EQ(hashes.size(), 1u);
 }
@@ -152,16 +147,16 @@ TEST(JobTest, AStoppedRunLeavesNoOutput) {
 TEST(JobTest, AnEarlierOutputIsReplacedOnlyOnRequest) {
   OneshotRun run;
   ASSERT_TRUE(run.start(w4(run)).ok());
-  const std::string first = hash_of(run.output() / "model.safetensors");
+  const std::string first = file_hash(run.output() / "model.safetensors");
   Options options = w4(run);
   options.scheme = "W8A16";
   const auto refused = run.start(options);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, ErrorCode::kCannotCreate);
-  EXPECT_EQ(hash_of(run.output() / "model.safetensors"), first);
+  EXPECT_EQ(file_hash(run.output() / "model.safetensors"), first);
   options.overwrite = true;
   ASSERT_TRUE(run.start(options).ok());
-  EXPECT_NE(hash_of(run.output() / "model.safetensors"), first);
+  EXPECT_NE(file_hash(run.output() / "model.safetensors"), first);
 }
 
 TEST(JobTest, SmallFilesTravelByteForByte) {
@@ -169,7 +164,7 @@ TEST(JobTest, SmallFilesTravelByteForByte) {
   const auto report = run.start(w4(run));
   ASSERT_TRUE(report.ok());
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
-    EXPECT_EQ(hash_of(run.output() / name), hash_of(fs::path(kMini) / name)) << name;
+    EXPECT_EQ(file_hash(run.output() / name), file_hash(fs::path(kMini) / name)) << name;
     EXPECT_THAT(report->copied_files, Contains(name));
   }
   EXPECT_EQ(names_in(run.folder()).size(), 1u) << "only the output itself is left";
@@ -227,7 +222,7 @@ TEST(JobTest, AWrittenRecipeRepeatsTheRun) {
   options.output_dir = second.output().string();
   ASSERT_TRUE(second.start(options).ok());
   for (const char* name : {"model.safetensors", "config.json", "recipe.yaml"}) {
-    EXPECT_EQ(hash_of(first.output() / name), hash_of(second.output() / name)) << name;
+    EXPECT_EQ(file_hash(first.output() / name), file_hash(second.output() / name)) << name;
   }
 }
 
@@ -367,8 +362,8 @@ TEST(JobTest, APatternToIgnoreThatMatchesNothingIsInTheReportWithTheNearestName)
     const auto job = run.prepare(options);
     ASSERT_TRUE(job.ok()) << job.error().message();
     EXPECT_THAT((*job)->planned().warnings,
-                Contains(testing::AllOf(HasSubstr("\"re:.*lm_haed\" matches no module"),
-                                        HasSubstr("did you mean lm_head?"))));
+                Contains(::testing::AllOf(HasSubstr("\"re:.*lm_haed\" matches no module"),
+                                          HasSubstr("did you mean lm_head?"))));
   }
 }
 

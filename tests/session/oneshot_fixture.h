@@ -21,11 +21,13 @@ inline const std::filesystem::path kOneshotGoldens =
 inline const std::filesystem::path kCalibrationIds =
     std::filesystem::path(NIBBLE_SOURCE_DIR) / "tests/golden/calibrated/calib_ids.safetensors";
 
-// Of model.safetensors in `folder`.
-inline std::string weights_hash(const std::filesystem::path& folder) {
-  const auto text = read_text_file(folder / "model.safetensors");
-  EXPECT_TRUE(text.ok());
+inline std::string file_hash(const std::filesystem::path& file) {
+  const auto text = read_text_file(file);
+  EXPECT_TRUE(text.ok()) << file;
   return text.ok() ? sha256_hex(std::as_bytes(std::span(*text))) : "";
+}
+inline std::string weights_hash(const std::filesystem::path& folder) {
+  return file_hash(folder / "model.safetensors");
 }
 
 // Asks for a stop at the n-th event.

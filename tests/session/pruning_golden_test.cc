@@ -15,7 +15,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::GoldenTensors;
 
-const fs::path kGoldens = fs::path(NIBBLE_SOURCE_DIR) / "tests/golden";
+const fs::path kPruningGoldens = fs::path(NIBBLE_SOURCE_DIR) / "tests/golden";
 
 struct Golden {
   const char* name;
@@ -43,8 +43,8 @@ TEST_P(PruningGolden, ReferenceModeMakesTheSameMasks) {
   OneshotRun run;
   Options options;
   options.model = (kOneshotGoldens / "base-mini").string();
-  options.recipe = {(kGoldens / "pruned" / (std::string(GetParam().name) + ".yaml")).string()};
-  options.dataset = (kGoldens / "calibrated/calib_ids.safetensors").string();
+  options.recipe = {(kPruningGoldens / "pruned" / (std::string(GetParam().name) + ".yaml")).string()};
+  options.dataset = (kPruningGoldens / "calibrated/calib_ids.safetensors").string();
   options.reference = true;
   options.output_dir = run.output().string();
   const auto report = run.start(options);

@@ -8,13 +8,13 @@
 
 namespace nibble::solver {
 namespace {
-constexpr std::int64_t kRows = 64;
+constexpr std::int64_t kLossRows = 64;
 }
 
 std::vector<double> row_losses(ThreadPool& pool, const Matrix& a, const Matrix& b, const Matrix& hessian) {
   const std::int64_t cols = a.cols();
   std::vector<double> losses(static_cast<std::size_t>(a.rows()));
-  pool.parallel_for(a.rows(), kRows, [&](std::int64_t first, std::int64_t last) {
+  pool.parallel_for(a.rows(), kLossRows, [&](std::int64_t first, std::int64_t last) {
     Matrix e(last - first, cols), image(last - first, cols);
     for (std::int64_t i = 0; i < e.rows() * cols; ++i) {
       e.data()[i] = a.data()[first * cols + i] - (b.empty() ? 0.0f : b.data()[first * cols + i]);

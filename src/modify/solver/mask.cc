@@ -11,6 +11,11 @@
 
 namespace nibble {
 
+double zero_share(const Matrix& weight) {
+  const auto zeros = std::ranges::count(weight.values(), 0.0f);
+  return static_cast<double>(zeros) / static_cast<double>(weight.values().size());
+}
+
 Result<PrunePattern> parse_mask_structure(std::string_view text, double sparsity) {
   PrunePattern pattern{.sparsity = sparsity};
   const std::size_t colon = text.find(':');

@@ -24,6 +24,8 @@ struct PrunePattern {
   double target() const { return is_structured() ? static_cast<double>(zeros) / group : sparsity; }
 };
 
+double zero_share(const Matrix& weight);
+
 // "0:0" (unstructured, `sparsity` holds), "2:4", "4:8" ...
 Result<PrunePattern> parse_mask_structure(std::string_view text, double sparsity);
 

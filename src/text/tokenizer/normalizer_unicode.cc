@@ -12,17 +12,17 @@
 namespace nibble::text {
 namespace {
 
-struct Form {
+struct NormalForm {
   std::string_view name;
   bool compose;
   bool compatible;
 };
-constexpr Form kForms[] = {
+constexpr NormalForm kForms[] = {
     {"NFC", true, false}, {"NFD", false, false}, {"NFKC", true, true}, {"NFKD", false, true}};
 
 class UnicodeForm final : public Normalizer {
  public:
-  explicit UnicodeForm(const Form& form)
+  explicit UnicodeForm(const NormalForm& form)
       : compose_(form.compose),
         options_(static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
                                                 (form.compatible ? UTF8PROC_COMPAT : 0))) {}
@@ -235,7 +235,7 @@ class Bert final : public Normalizer {
 Result<std::unique_ptr<Normalizer>> make_unicode_normalizer(const Json& description) {
   TRY_ASSIGN(const std::string type, json_string(description, "type"));
   const auto form =
-      std::find_if(std::begin(kForms), std::end(kForms), [&](const Form& f) { return f.name == type; });
+      std::find_if(std::begin(kForms), std::end(kForms), [&](const NormalForm& f) { return f.name == type; });
   CHECK(form != std::end(kForms), "the table of makers names only these forms");
   return std::unique_ptr<Normalizer>(std::make_unique<UnicodeForm>(*form));
 }

@@ -112,15 +112,16 @@ Status read_template_processing(const Json& description, PostProcessor& out) {
   return {};
 }
 
-struct Kind {
+struct ProcessorKind {
   std::string_view type;
   Status (*read)(const Json& description, PostProcessor& out);
   bool sets_template;
 };
-constexpr std::array<Kind, 4> kKinds = {{{"TemplateProcessing", read_template_processing, true},
-                                         {"BertProcessing", read_bert, true},
-                                         {"RobertaProcessing", read_roberta, true},
-                                         {"ByteLevel", read_trimming, false}}};
+constexpr std::array<ProcessorKind, 4> kProcessorKinds = {
+    {{"TemplateProcessing", read_template_processing, true},
+     {"BertProcessing", read_bert, true},
+     {"RobertaProcessing", read_roberta, true},
+     {"ByteLevel", read_trimming, false}}};
 
 Status read_any(const Json& description, PostProcessor& out, int& templates) {
   Result<std::string> named = json_string(description, "type");
@@ -132,10 +133,11 @@ Status read_any(const Json& description, PostProcessor& out, int& templates) {
     for (const Json& item : *list) TRY(read_any(item, out, templates));
     return {};
   }
-  const auto kind = std::find_if(kKinds.begin(), kKinds.end(), [&](const Kind& k) { return k.type == type; });
-  if (kind == kKinds.end()) {
+  const auto kind = std::find_if(kProcessorKinds.begin(), kProcessorKinds.end(),
+                                 [&](const ProcessorKind& k) { return k.type == type; });
+  if (kind == kProcessorKinds.end()) {
     std::vector<std::string> names{"Sequence"};
-    for (const Kind& k : kKinds) names.emplace_back(k.type);
+    for (const ProcessorKind& k : kProcessorKinds) names.emplace_back(k.type);
     return bad_data(fmt::format("unknown type \"{}\"; known are {}", type, join_or(names)),
                     did_you_mean(type, names));
   }
