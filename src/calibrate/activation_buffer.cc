@@ -75,14 +75,12 @@ Result<ActivationBuffer> ActivationBuffer::create(std::int64_t rows, std::int64_
 ActivationBuffer::ActivationBuffer(ActivationBuffer&& other) noexcept
     : rows_(std::exchange(other.rows_, 0)),
       cols_(other.cols_),
-      capacity_(other.capacity_),
       data_(std::exchange(other.data_, nullptr)),
       budget_(other.budget_) {}
 
 ActivationBuffer& ActivationBuffer::operator=(ActivationBuffer&& other) noexcept {
   std::swap(rows_, other.rows_);
   std::swap(cols_, other.cols_);
-  std::swap(capacity_, other.capacity_);
   std::swap(data_, other.data_);
   std::swap(budget_, other.budget_);
   return *this;
@@ -101,12 +99,6 @@ void ActivationBuffer::release(std::int64_t first, std::int64_t count) const {
   const auto begin = (reinterpret_cast<std::uintptr_t>(row(first)) + page - 1) / page * page;
   const auto end = reinterpret_cast<std::uintptr_t>(row(first + count)) / page * page;
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-}
-
-bool ActivationBuffer::reuse(std::int64_t cols) {
-  if (rows_ * cols > capacity_) return false;
-  cols_ = cols;
-  return true;
 }
 
 }  // namespace nibble

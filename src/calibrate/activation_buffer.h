@@ -32,18 +32,14 @@ class ActivationBuffer {
   // Rows [first, first + count) are not needed for a while: a spilled buffer lets their pages leave the
   // resident set.
   void release(std::int64_t first, std::int64_t count) const;
-  // As many rows of another width in the same place, if they fit; their content is arbitrary. Fresh memory
-  // costs more than the copy that fills it.
-  bool reuse(std::int64_t cols);
 
  private:
   ActivationBuffer(std::int64_t rows, std::int64_t cols, float* data, MemoryBudget* budget)
-      : rows_(rows), cols_(cols), capacity_(rows * cols), data_(data), budget_(budget) {}
-  std::size_t byte_size() const { return static_cast<std::size_t>(capacity_) * sizeof(float); }
+      : rows_(rows), cols_(cols), data_(data), budget_(budget) {}
+  std::size_t byte_size() const { return static_cast<std::size_t>(rows_ * cols_) * sizeof(float); }
 
   std::int64_t rows_ = 0;
   std::int64_t cols_ = 0;
-  std::int64_t capacity_ = 0;       // elements
   float* data_ = nullptr;           // an anonymous or a file mapping
   MemoryBudget* budget_ = nullptr;  // null: spilled
 };

@@ -3,7 +3,6 @@
 // chunk at a time is taken out, run, and put back at a later point.
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <optional>
 
@@ -22,7 +21,8 @@ class Stream {
     MemoryBudget& budget;
     std::filesystem::path spill_folder;
   };
-  static Result<Stream> create(std::int64_t rows, std::int64_t hidden, Place place);
+  // `widest`: the widest input of a stage that the stream may come to rest at.
+  static Result<Stream> create(std::int64_t rows, std::int64_t hidden, std::int64_t widest, Place place);
 
   std::int64_t rows() const { return hidden_.rows(); }
   // The stage whose input load() gives; 0 at the input of a block.
@@ -33,8 +33,8 @@ class Stream {
   // The input of the block as it is (stage() 0 only).
   Matrix hidden(const Pass& pass, const Chunk& chunk) const;
 
-  // Moves all chunks to a later point: begin_move, put for every chunk, end_move. At stage 0 (of the next
-  // block) only the hidden states are kept.
+  // Moves all chunks to a later point: begin_move; load and put chunk after chunk; end_move. At stage 0 (of
+  // the next block) only the hidden states are kept.
   Status begin_move(int stage, std::int64_t input_width);
   void put(const Pass& pass, const Chunk& chunk, const BlockState& state);
   void put_hidden(const Pass& pass, const Chunk& chunk, const Matrix& hidden);
@@ -45,16 +45,18 @@ class Stream {
   const ActivationBuffer& buffer() const { return hidden_; }
 
  private:
-  Stream(ActivationBuffer hidden, Place place) : hidden_(std::move(hidden)), place_(std::move(place)) {}
+  Stream(ActivationBuffer hidden, std::int64_t widest, Place place)
+      : hidden_(std::move(hidden)), place_(std::move(place)), widest_(widest) {}
 
   ActivationBuffer hidden_;
   Place place_;
-  // The inputs of stages take turns in two places, which stay from block to block; the first of a block lies
-  // in the first.
-  std::array<std::optional<ActivationBuffer>, 2> inputs_;
-  std::size_t input_ = 1, next_input_ = 0;
-  int stage_ = 0;
-  int next_stage_ = 0;
+  std::int64_t widest_;
+  // The inputs of one stage after the other: a chunk begins where its rows would if all were `widest_` wide,
+  // so that it may be put where it was taken out. Stays from block to block: fresh memory costs more than the
+  // copy that fills it.
+  std::optional<ActivationBuffer> inputs_;
+  int stage_ = 0, next_stage_ = 0;
+  std::int64_t input_width_ = 0, next_input_width_ = 0;
 };
 
 }  // namespace nibble

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/hash.h"
+#include "session/calibration_estimate.h"
 #include "session/divergence_survey.h"
 #include "session/mask_watch.h"
 #include "session/module_rows.h"
@@ -85,7 +86,8 @@ class Walk {
     const StreamRunner::Settings settings{.streams = streams,
                                           .compared_sequences = compared_sequences,
                                           .all_experts = run_.options.moe_calibrate_all_experts,
-                                          .chunk_tokens = run_.chunk_tokens};
+                                          .chunk_tokens = run_.chunk_tokens,
+                                          .widest_input = widest_input(run_.state.model)};
     return StreamRunner::create(context_, *model_, *run_.data, settings,
                                 {.budget = run_.budget, .spill_folder = run_.spill_folder});
   }

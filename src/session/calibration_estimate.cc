@@ -179,15 +179,10 @@ class Counter {
     return stream_tokens() * static_cast<std::uint64_t>(config_.hidden) * 4;
   }
 
-  // The inputs of one stage and of the next.
+  // The inputs of a stage, in the place of the widest.
   std::uint64_t waiting_bytes() const {
     if (needs_.walk.name != "stage-wise") return 0;
-    std::uint64_t widest = 0;
-    for (const ModuleInfo& module : needs_.state.model.modules) {
-      if (module.block >= 0 && module.kind == ModuleKind::kLinear && module.expert < 0)
-        widest = std::max(widest, static_cast<std::uint64_t>(module.cols));
-    }
-    return stream_tokens() * (widest + static_cast<std::uint64_t>(config_.hidden)) * 4;
+    return stream_tokens() * static_cast<std::uint64_t>(widest_input(needs_.state.model)) * 4;
   }
 
   double expert_share() const {
@@ -251,6 +246,15 @@ std::uint64_t CalibrationMemory::buffer_budget(std::uint64_t budget) const {
 
 std::uint64_t CalibrationMemory::peak(std::uint64_t budget) const {
   return working(budget) + std::min(buffers, buffer_budget(budget));
+}
+
+std::int64_t widest_input(const ModelDescription& model) {
+  std::int64_t widest = 0;
+  for (const ModuleInfo& module : model.modules) {
+    if (module.block >= 0 && module.kind == ModuleKind::kLinear && module.expert < 0)
+      widest = std::max(widest, module.cols);
+  }
+  return widest;
 }
 
 Result<CalibrationMemory> calibration_memory(const CalibrationNeeds& needs) {

@@ -38,6 +38,9 @@ struct CalibrationNeeds {
   const CalibrationData* data = nullptr;
 };
 
+// The widest input of a linear in a block that is no expert's: of one stage's input that waits.
+std::int64_t widest_input(const ModelDescription& model);
+
 Result<CalibrationMemory> calibration_memory(const CalibrationNeeds& needs);
 // From a product of a few milliseconds on this machine.
 Result<double> calibration_seconds(const CalibrationNeeds& needs, ThreadPool& pool);

@@ -56,7 +56,8 @@ Result<std::unique_ptr<DivergenceSurvey>> DivergenceSurvey::create(Context& cont
     TRY_ASSIGN(Pass pass, model.begin(context, chunk.batch));
     survey->passes_.push_back(std::move(pass));
   }
-  TRY_ASSIGN(Stream original, Stream::create(survey->rows(), model.config().hidden, survey->place_));
+  TRY_ASSIGN(Stream original,
+             Stream::create(survey->rows(), model.config().hidden, model.config().hidden, survey->place_));
   for (std::size_t i = 0; i < survey->chunks_.size(); ++i) {
     const Chunk& chunk = survey->chunks_[i];
     TRY_ASSIGN(const Matrix hidden, model.embed(context, chunk.batch));
@@ -76,7 +77,7 @@ Status DivergenceSurvey::move(Stream& stream, const Block& block) {
 }
 
 Status DivergenceSurvey::pass(const Block& original) {
-  TRY_ASSIGN(Stream before, Stream::create(rows(), model_.config().hidden, place_));
+  TRY_ASSIGN(Stream before, Stream::create(rows(), model_.config().hidden, model_.config().hidden, place_));
   for (std::size_t i = 0; i < chunks_.size(); ++i)
     before.put_hidden(passes_[i], chunks_[i], streams_[0].hidden(passes_[i], chunks_[i]));
   before_.emplace(std::move(before));

@@ -39,8 +39,9 @@ Status StreamRunner::embed(const CalibrationData& data) {
     passes_.push_back(std::move(pass));
   }
   const std::int64_t width = model_.config().hidden;
+  const std::int64_t widest = std::max(settings_.widest_input, width);
   for (int i = 0; i < settings_.streams; ++i) {
-    TRY_ASSIGN(Stream stream, Stream::create(rows_of(chunks_), width, place_));
+    TRY_ASSIGN(Stream stream, Stream::create(rows_of(chunks_), width, widest, place_));
     streams_.push_back(std::move(stream));
   }
   // A chunk that holds a compared sequence runs as a whole.
@@ -49,7 +50,7 @@ Status StreamRunner::embed(const CalibrationData& data) {
     ++compared_chunks_;
   if (compared_chunks_ > 0) {
     const std::span<const Chunk> compared(chunks_.data(), compared_chunks_);
-    TRY_ASSIGN(Stream original, Stream::create(rows_of(compared), width, place_));
+    TRY_ASSIGN(Stream original, Stream::create(rows_of(compared), width, widest, place_));
     original_.emplace(std::move(original));
   }
   for (std::size_t i = 0; i < chunks_.size(); ++i) {

@@ -35,9 +35,9 @@ RecipeValue with(RecipeValue map, const char* key, RecipeValue value) {
   return map;
 }
 
-struct Layer {
-  Layer(const RecipeValue& body, bool is_strict, const Matrix& weight, const Matrix& x,
-        const Matrix* original = nullptr, const std::vector<float>& bias = {})
+struct ModifierLayer {
+  ModifierLayer(const RecipeValue& body, bool is_strict, const Matrix& weight, const Matrix& x,
+                const Matrix* original = nullptr, const std::vector<float>& bias = {})
       : builder(is_strict), statistics(builder.pool(), x, 8, original) {
     const ModuleInfo& module = builder.linear("model.layers.0.mlp.down_proj", ModuleRole::kDown, 3,
                                               weight.rows(), weight.cols(), !bias.empty());
@@ -63,7 +63,7 @@ TEST(GptqModifierTest, WhatIsStoredIsWhatPropagates) {
   const Matrix w = weight_like(48, 64, 2);
   for (const bool is_strict : {false, true}) {
     for (const bool symmetric : {false, true}) {
-      Layer layer(group_scheme(4, 32, symmetric), is_strict, w, x);
+      ModifierLayer layer(group_scheme(4, 32, symmetric), is_strict, w, x);
       EXPECT_TRUE(testing::same_bits(layer.weight(), layer.dense())) << is_strict << symmetric;
     }
   }
@@ -74,7 +74,7 @@ TEST(GptqModifierTest, ReportsTheOutputErrorBesideThatOfRounding) {
   const Matrix w = weight_like(48, 64, 2);
   double errors[2];
   for (const bool is_strict : {false, true}) {
-    const Layer layer(group_scheme(4, 32), is_strict, w, x);
+    const ModifierLayer layer(group_scheme(4, 32), is_strict, w, x);
     const LayerReport& report = layer.report;
     EXPECT_TRUE(report.of_outputs);
     EXPECT_NEAR(report.relative_error, output_error(layer.weight(), w, x), 1e-4);
@@ -88,10 +88,11 @@ TEST(GptqModifierTest, ReportsTheOutputErrorBesideThatOfRounding) {
 TEST(GptqModifierTest, EveryPartCanBeSwitchedOff) {
   const Matrix x = correlated_inputs(256, 64, 0.8, 1);
   const Matrix w = weight_like(48, 64, 2);
-  const double all = Layer(group_scheme(3, 32), false, w, x).report.relative_error;
+  const double all = ModifierLayer(group_scheme(3, 32), false, w, x).report.relative_error;
   for (const auto& [name, value] : std::vector<std::pair<const char*, RecipeValue>>{
            {"scale_search", false}, {"column_order", "natural"}, {"refine_rounds", 0}}) {
-    const double without = Layer(with(group_scheme(3, 32), name, value), false, w, x).report.relative_error;
+    const double without =
+        ModifierLayer(with(group_scheme(3, 32), name, value), false, w, x).report.relative_error;
     EXPECT_NE(without, all) << name;
     if (std::string(name) != "column_order") {
       EXPECT_GT(without, all) << name;
@@ -129,8 +130,8 @@ TEST(GptqModifierTest, TargetCorrectionBringsOutputsNearerToTheOriginal) {
     }
     return sum;
   };
-  const Layer with_shift(group_scheme(4, 32), false, w, x, &original);
-  const Layer without(with(group_scheme(4, 32), "target_correction", false), false, w, x, &original);
+  const ModifierLayer with_shift(group_scheme(4, 32), false, w, x, &original);
+  const ModifierLayer without(with(group_scheme(4, 32), "target_correction", false), false, w, x, &original);
   EXPECT_LT(distance(with_shift.weight()), 0.5 * distance(without.weight()));
   ASSERT_FALSE(with_shift.report.notes.empty());
   EXPECT_TRUE(without.report.notes.empty());
@@ -141,8 +142,8 @@ TEST(GptqModifierTest, BiasKeepsTheMeanOutput) {
   const Matrix x = correlated_inputs(512, 64, 0.8, 1, 1.5);
   const Matrix w = weight_like(48, 64, 2);
   const std::vector<float> bias(48, 0.25f);
-  const Layer layer(group_scheme(3, 32), false, w, x, nullptr, bias);
-  const Layer plain(with(group_scheme(3, 32), "bias_correction", false), false, w, x, nullptr, bias);
+  const ModifierLayer layer(group_scheme(3, 32), false, w, x, nullptr, bias);
+  const ModifierLayer plain(with(group_scheme(3, 32), "bias_correction", false), false, w, x, nullptr, bias);
   const Matrix q = layer.weight();
   const std::vector<float> found = layer.unit.modules[0].bias->to_f32();
   for (std::int64_t r = 0; r < w.rows(); ++r) {
@@ -165,19 +166,20 @@ TEST(GptqModifierTest, ZerosOfPrunedWeightsStay) {
   Matrix w = weight_like(48, 64, 2);
   for (std::int64_t i = 0; i < w.rows() * w.cols(); i += 2) w.data()[i] = 0;
   for (const bool symmetric : {false, true}) {
-    Layer layer(group_scheme(4, 32, symmetric), false, w, x);
+    ModifierLayer layer(group_scheme(4, 32, symmetric), false, w, x);
     const Matrix stored = layer.dense();
     for (std::int64_t i = 0; i < w.rows() * w.cols(); i += 2) ASSERT_EQ(stored.data()[i], 0) << i;
   }
-  const Layer free(with(group_scheme(4, 32), "preserve_sparsity_mask", false), false, w, x);
+  const ModifierLayer free(with(group_scheme(4, 32), "preserve_sparsity_mask", false), false, w, x);
   EXPECT_NE(std::ranges::count(free.weight().values(), 0.0f),
-            std::ranges::count(Layer(group_scheme(4, 32), false, w, x).weight().values(), 0.0f));
+            std::ranges::count(ModifierLayer(group_scheme(4, 32), false, w, x).weight().values(), 0.0f));
 }
 
 TEST(GptqModifierTest, RaisedDampingIsNoted) {
   Matrix x = correlated_inputs(64, 64, 0.8, 1);
   for (std::int64_t t = 0; t < x.rows(); ++t) x.at(t, 1) = x.at(t, 0);
-  const Layer layer(with(group_scheme(4, 32), "dampening_frac", 0.0), false, weight_like(8, 64, 2), x);
+  const ModifierLayer layer(with(group_scheme(4, 32), "dampening_frac", 0.0), false, weight_like(8, 64, 2),
+                            x);
   ASSERT_EQ(layer.report.notes.size(), 1u);
   EXPECT_NE(layer.report.notes[0].find("damping raised"), std::string::npos);
 }

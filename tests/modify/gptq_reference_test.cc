@@ -11,7 +11,7 @@ namespace {
 using testing::Golden;
 using testing::golden_args;
 
-double output_error(const Matrix& x, const Matrix& a, const Matrix& b) {
+double mean_square_error(const Matrix& x, const Matrix& a, const Matrix& b) {
   double sum = 0;
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t r = 0; r < a.rows(); ++r) {
@@ -61,7 +61,7 @@ TEST_P(GptqGolden, CodesEqual) {
   if (meta["rtn_fallback"].get<bool>()) {
     // The reference rounds to nearest here; we raise the damping and say so.
     EXPECT_GT(result->damping.raises, 0);
-    EXPECT_LT(output_error(x, result->weight, weight), meta["output_mse"].get<double>());
+    EXPECT_LT(mean_square_error(x, result->weight, weight), meta["output_mse"].get<double>());
     return;
   }
   EXPECT_EQ(result->damping.raises, 0);
@@ -76,7 +76,7 @@ TEST_P(GptqGolden, CodesEqual) {
   // Near-ties between factorisations in fp32 (theirs) and fp64 (ours): at most 0.1 %.
   EXPECT_LE(different, expected.rows() * expected.cols() / 1000);
   EXPECT_NEAR(result->loss / meta["loss"].get<double>(), 1.0, 1e-3);
-  EXPECT_NEAR(output_error(x, result->weight, weight) / meta["output_mse"].get<double>(), 1.0, 5e-3);
+  EXPECT_NEAR(mean_square_error(x, result->weight, weight) / meta["output_mse"].get<double>(), 1.0, 5e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(AllCases, GptqGolden, ::testing::ValuesIn(testing::golden_names("gptq_layer")),

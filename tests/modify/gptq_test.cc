@@ -49,8 +49,9 @@ QuantParams minmax(const Matrix& weight, const QuantizationArgs& args, DType dty
   return min_max_solver_params(pool, weight, args, dtype, 0).value();
 }
 
-struct Layer {
-  explicit Layer(std::int64_t rows = 48, std::int64_t cols = 160, double rho = 0.9, std::uint64_t seed = 1)
+struct GptqLayer {
+  explicit GptqLayer(std::int64_t rows = 48, std::int64_t cols = 160, double rho = 0.9,
+                     std::uint64_t seed = 1)
       : x(correlated_inputs(6 * cols, cols, rho, seed)),
         weight(weight_like(rows, cols, seed + 100)),
         hessian(hessian_of(pool, x)) {}
@@ -73,7 +74,7 @@ solver::SweepPlan plan_for(const QuantizationArgs& args, const Matrix& weight,
 }
 
 TEST(GptqTest, LossIdentity14) {  // sum push^2 = e (H + lambda I) e^T, clipping included
-  Layer layer;
+  GptqLayer layer;
   for (const QuantizationArgs& args : {int_args(4, 32), int_args(2, 0), int_args(3, 16, false)}) {
     const auto factor =
         solver::inverse_factor(layer.pool, layer.hessian.values, solver::natural_order(160), 0.01);
@@ -89,7 +90,7 @@ TEST(GptqTest, LossIdentity14) {  // sum push^2 = e (H + lambda I) e^T, clipping
 }
 
 TEST(GptqTest, BlockSizeDoesNotMatter15) {
-  Layer layer;
+  GptqLayer layer;
   for (const bool search : {false, true}) {
     GptqOptions options = plain_options();
     options.search_scales = search;
@@ -107,7 +108,7 @@ TEST(GptqTest, BlockSizeDoesNotMatter15) {
 }
 
 TEST(GptqTest, IsRoundingWhenTheHessianIsAMultipleOfTheIdentity16) {
-  Layer layer;
+  GptqLayer layer;
   layer.hessian.values = Matrix(160, 160);
   for (std::int64_t c = 0; c < 160; ++c) layer.hessian.values.at(c, c) = 3;
   const GptqResult rtn =
@@ -120,7 +121,7 @@ TEST(GptqTest, IsRoundingWhenTheHessianIsAMultipleOfTheIdentity16) {
 
 TEST(GptqTest, BeatsRounding17) {
   for (const double rho : {0.0, 0.5, 0.9}) {
-    Layer layer(200, 96, rho, 7);
+    GptqLayer layer(200, 96, rho, 7);
     const GptqResult result = layer.run(int_args(4, 32), plain_options());
     const GptqResult rtn =
         round_to_nearest(layer.pool, layer.weight, layer.hessian, int_args(4, 32), {}).value();
@@ -135,7 +136,7 @@ TEST(GptqTest, BeatsRounding17) {
 }
 
 TEST(GptqTest, ColumnsMayBePermuted18) {
-  Layer layer;
+  GptqLayer layer;
   // Fixed scales of whole rows, so that the permuted problem is the same one.
   QuantizationArgs args = int_args(4, 0);
   args.actorder = ActOrder::kWeight;
@@ -153,7 +154,7 @@ TEST(GptqTest, ColumnsMayBePermuted18) {
 }
 
 TEST(GptqTest, SortedDiagonalMakesActOrderNatural19) {
-  Layer layer;
+  GptqLayer layer;
   const std::vector<std::int32_t> order = solver::diagonal_order(layer.hessian.values);
   const Hessian sorted = hessian_of(layer.pool, solver::permute_columns(layer.x, order));
   QuantizationArgs args = int_args(4, 32);
@@ -165,7 +166,7 @@ TEST(GptqTest, SortedDiagonalMakesActOrderNatural19) {
 }
 
 TEST(GptqTest, RowsAreIndependent20) {
-  Layer layer(70, 160);
+  GptqLayer layer(70, 160);
   const GptqResult whole = layer.run(int_args(3, 32), {});
   Matrix part(5, 160);
   for (std::int64_t r = 0; r < 5; ++r) std::ranges::copy(layer.weight.row(r + 61), part.row(r).begin());
@@ -178,7 +179,7 @@ TEST(GptqTest, RowsAreIndependent20) {
 
 // LDLQ: with H = (L)(D)(L^T), L unit lower, columns from last to first: q_k = Q(w_k + (w - q)(L - I)_k).
 TEST(GptqTest, IsLdlqOnReversedColumns21) {
-  Layer layer(16, 48);
+  GptqLayer layer(16, 48);
   const std::int64_t n = 48;
   const QuantizationArgs args = int_args(4, 0);
   QuantParams params = minmax(layer.weight, args);
@@ -222,7 +223,7 @@ TEST(GptqTest, IsLdlqOnReversedColumns21) {
 }
 
 TEST(GptqTest, LossStaysBelowTheNoClipBound22) {
-  Layer layer;
+  GptqLayer layer;
   const auto factor =
       solver::inverse_factor(layer.pool, layer.hessian.values, solver::natural_order(160), 0.01);
   solver::SweepPlan plan = plan_for(int_args(4, 0), layer.weight, *factor);
@@ -238,7 +239,7 @@ TEST(GptqTest, LossStaysBelowTheNoClipBound22) {
 }
 
 TEST(GptqTest, SixteenBitsReproduceTheWeights23) {
-  Layer layer;
+  GptqLayer layer;
   const auto factor =
       solver::inverse_factor(layer.pool, layer.hessian.values, solver::natural_order(160), 0.01);
   solver::SweepPlan plan = plan_for(int_args(8, 32), layer.weight, *factor);
@@ -254,7 +255,7 @@ TEST(GptqTest, SixteenBitsReproduceTheWeights23) {
 }
 
 TEST(GptqTest, DeadChannelsDoNotTouchOthersAndKeepTheirWeights24) {
-  Layer layer;
+  GptqLayer layer;
   for (const std::int64_t dead : {7, 90}) {
     for (std::int64_t t = 0; t < layer.x.rows(); ++t) layer.x.at(t, dead) = 0;
   }
@@ -277,7 +278,7 @@ TEST(GptqTest, DeadChannelsDoNotTouchOthersAndKeepTheirWeights24) {
 }
 
 TEST(GptqTest, OwnModeBeatsTheReferenceClearly) {
-  Layer layer(128, 128, 0.8, 11);
+  GptqLayer layer(128, 128, 0.8, 11);
   for (const int bits : {2, 3, 4}) {
     for (const bool symmetric : {true, false}) {
       QuantizationArgs args = int_args(bits, 32, symmetric);
@@ -294,7 +295,7 @@ TEST(GptqTest, OwnModeBeatsTheReferenceClearly) {
 }
 
 TEST(GptqTest, EachPartLowersTheLoss) {
-  Layer layer(128, 128, 0.8, 12);
+  GptqLayer layer(128, 128, 0.8, 12);
   const QuantizationArgs args = int_args(3, 32);
   GptqOptions options = plain_options();
   options.order = ColumnOrder::kGroups;
@@ -319,7 +320,7 @@ TEST(GptqTest, EachPartLowersTheLoss) {
 }
 
 TEST(GptqTest, ResultDoesNotDependOnThreads) {
-  Layer layer(200, 96);
+  GptqLayer layer(200, 96);
   for (const QuantizationArgs& args : {int_args(3, 32), int_args(4, 0, false)}) {
     ThreadPool one(1), four(4);
     const GptqResult a = gptq(one, layer.weight, layer.hessian, args, {}).value();
@@ -331,7 +332,7 @@ TEST(GptqTest, ResultDoesNotDependOnThreads) {
 }
 
 TEST(GptqTest, WeightsAreTheCodesTimesStoredScales) {
-  Layer layer;
+  GptqLayer layer;
   for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32}) {
     for (const bool symmetric : {true, false}) {
       GptqOptions options;
@@ -353,7 +354,7 @@ TEST(GptqTest, WeightsAreTheCodesTimesStoredScales) {
 }
 
 TEST(GptqTest, LastGroupMayBeShort) {
-  Layer layer(20, 150);
+  GptqLayer layer(20, 150);
   const GptqResult result = layer.run(int_args(4, 64), {});
   EXPECT_EQ(result.params.scale.cols(), 3);
   const GptqResult rtn =
@@ -391,7 +392,7 @@ std::vector<SchemeCase> scheme_cases() {
 }
 
 TEST(GptqTest, EveryWeightSchemeWorks) {
-  Layer layer(40, 96, 0.8, 3);
+  GptqLayer layer(40, 96, 0.8, 3);
   for (const SchemeCase& scheme : scheme_cases()) {
     GptqOptions options;
     options.model_dtype = DType::kBF16;
@@ -404,7 +405,7 @@ TEST(GptqTest, EveryWeightSchemeWorks) {
 }
 
 TEST(GptqTest, WhatIsStoredDecodesToTheWeights11) {
-  Layer layer(40, 96, 0.8, 3);
+  GptqLayer layer(40, 96, 0.8, 3);
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     for (const SchemeCase& scheme : scheme_cases()) {
       GptqOptions options;
@@ -427,7 +428,7 @@ TEST(GptqTest, WhatIsStoredDecodesToTheWeights11) {
 }
 
 TEST(GptqTest, PrunedWeightsStayExactlyZero) {
-  Layer layer;
+  GptqLayer layer;
   Matrix keep(48, 160);
   Rng rng(1);
   for (float& k : keep.values()) k = rng.uniform() < 0.5 ? 0.0f : 1.0f;
@@ -450,7 +451,7 @@ TEST(GptqTest, PrunedWeightsStayExactlyZero) {
 }
 
 TEST(GptqTest, SingularHessianRaisesTheDampingAndSaysSo) {
-  Layer layer;
+  GptqLayer layer;
   Matrix few = correlated_inputs(3, 160, 0.9, 1);
   layer.hessian = hessian_of(layer.pool, few);
   GptqOptions options;
@@ -464,12 +465,12 @@ TEST(GptqTest, SingularHessianRaisesTheDampingAndSaysSo) {
 }
 
 TEST(GptqTest, NotFiniteInputIsAnError) {
-  Layer layer;
+  GptqLayer layer;
   layer.weight.at(3, 5) = std::numeric_limits<float>::quiet_NaN();
   const Result<GptqResult> weights = gptq(layer.pool, layer.weight, layer.hessian, int_args(4, 32), {});
   ASSERT_FALSE(weights.ok());
   EXPECT_NE(weights.error().what.find("[3, 5]"), std::string::npos);
-  Layer other;
+  GptqLayer other;
   other.hessian.values.at(9, 9) = std::numeric_limits<float>::infinity();
   const Result<GptqResult> hessian = gptq(other.pool, other.weight, other.hessian, int_args(4, 32), {});
   ASSERT_FALSE(hessian.ok());
@@ -477,7 +478,7 @@ TEST(GptqTest, NotFiniteInputIsAnError) {
 }
 
 TEST(GptqTest, ActOrderGroupGivesAGroupIndex) {
-  Layer layer;
+  GptqLayer layer;
   QuantizationArgs args = int_args(4, 32);
   args.actorder = ActOrder::kGroup;
   GptqReferenceOptions options;
@@ -496,7 +497,7 @@ TEST(GptqTest, ActOrderGroupGivesAGroupIndex) {
 }
 
 TEST(ScaleSearchTest, PredictedLossIsRealised30) {
-  Layer layer(16, 64);
+  GptqLayer layer(16, 64);
   const QuantizationArgs args = int_args(3, 64);
   const auto factor =
       solver::inverse_factor(layer.pool, layer.hessian.values, solver::natural_order(64), 0.01);
@@ -517,7 +518,7 @@ TEST(ScaleSearchTest, PredictedLossIsRealised30) {
 }
 
 TEST(ScaleSearchTest, NeverWorseThanMinMax5) {
-  Layer layer(40, 64);
+  GptqLayer layer(40, 64);
   for (const QuantizationArgs& args : {int_args(2, 16), int_args(4, 32, false)}) {
     const auto grid = solver::layer_grid(args, 40, 64, DType::kF32, 0).value();
     Matrix identity(64, 64);
@@ -533,7 +534,7 @@ TEST(ScaleSearchTest, NeverWorseThanMinMax5) {
 }
 
 TEST(ScaleSearchTest, StaticSearchNeverWorseThanMinMax) {
-  Layer layer(40, 64);
+  GptqLayer layer(40, 64);
   QuantizationArgs args = int_args(4, 0);
   args.strategy = Strategy::kBlock;
   args.block_structure = {16, 32};
@@ -549,7 +550,7 @@ TEST(ScaleSearchTest, StaticSearchNeverWorseThanMinMax) {
 }
 
 TEST(ScaleSearchTest, DegenerateGroupsStayFinite10) {
-  Layer layer(6, 64);
+  GptqLayer layer(6, 64);
   for (std::int64_t c = 0; c < 64; ++c) {
     layer.weight.at(0, c) = 0;                                  // zero row
     layer.weight.at(1, c) = 0.25f;                              // constant

@@ -34,8 +34,8 @@ ActivationParams observed(ThreadPool& pool, const QuantizationArgs& args, const 
   return observer.params().value();
 }
 
-struct Calibrated {
-  Calibrated(const RecipeValue& body, bool is_strict, DType dtype = DType::kBF16)
+struct CalibratedInputs {
+  CalibratedInputs(const RecipeValue& body, bool is_strict, DType dtype = DType::kBF16)
       : builder(is_strict),
         x(correlated_inputs(128, 64, 0.8, 1)),
         weight(weight_like(32, 64, 2)),
@@ -59,14 +59,14 @@ struct Calibrated {
 };
 
 TEST(QuantizationModifierTest, StaticInputsAreStoredAsTheReferenceNamesThem) {
-  Calibrated fp8(RecipeValue::Map{{"scheme", "FP8"}}, true);
+  CalibratedInputs fp8(RecipeValue::Map{{"scheme", "FP8"}}, true);
   EXPECT_EQ(fp8.modifier->needs(fp8.builder.state(), fp8.builder.model().modules[0]), kInputParams);
   ASSERT_TRUE(fp8.builder.run(*fp8.modifier, fp8.unit).ok());
   ASSERT_THAT(fp8.work().activation_tensors, ElementsAre(Key("input_scale")));
   EXPECT_EQ(fp8.work().activation_tensors.at("input_scale").dtype(), DType::kBF16);
   EXPECT_EQ(fp8.work().activation_tensors.at("input_scale").shape(), Shape{1});
 
-  Calibrated nvfp4(RecipeValue::Map{{"scheme", "NVFP4"}}, true);
+  CalibratedInputs nvfp4(RecipeValue::Map{{"scheme", "NVFP4"}}, true);
   ASSERT_TRUE(nvfp4.builder.run(*nvfp4.modifier, nvfp4.unit).ok());
   ASSERT_THAT(nvfp4.work().activation_tensors, ElementsAre(Key("input_global_scale")));
   EXPECT_EQ(nvfp4.work().activation_tensors.at("input_global_scale").dtype(), DType::kF32);
@@ -87,7 +87,7 @@ TEST(QuantizationModifierTest, AsymmetricInputsAndOutputsHaveZeroPoints) {
   const RecipeValue scheme = RecipeValue::Map{{"weights", int8("channel", true)},
                                               {"input_activations", int8("tensor", false)},
                                               {"output_activations", int8("tensor", true)}};
-  Calibrated layer(group_of(scheme), true);
+  CalibratedInputs layer(group_of(scheme), true);
   EXPECT_EQ(layer.modifier->needs(layer.builder.state(), layer.builder.model().modules[0]),
             kInputParams | kOutputParams);
   ASSERT_TRUE(layer.builder.run(*layer.modifier, layer.unit).ok());
@@ -97,7 +97,7 @@ TEST(QuantizationModifierTest, AsymmetricInputsAndOutputsHaveZeroPoints) {
 }
 
 TEST(QuantizationModifierTest, StaticActivationsWithoutDataAreAnError) {
-  Calibrated layer(RecipeValue::Map{{"scheme", "FP8"}}, false);
+  CalibratedInputs layer(RecipeValue::Map{{"scheme", "FP8"}}, false);
   layer.statistics.values().input_params.reset();
   const auto result = layer.builder.run(*layer.modifier, layer.unit);
   ASSERT_FALSE(result.ok());
@@ -146,12 +146,12 @@ RecipeValue w4_with(const char* observer) {
 }
 
 TEST(QuantizationModifierTest, ImportanceReachesItsObserver) {
-  Calibrated plain(w4_with("memoryless_minmax"), true), weighted(w4_with("imatrix_mse"), true);
+  CalibratedInputs plain(w4_with("memoryless_minmax"), true), weighted(w4_with("imatrix_mse"), true);
   EXPECT_EQ(weighted.modifier->needs(weighted.builder.state(), weighted.builder.model().modules[0]),
             kInputSquareMean);
   double errors[2];
   int i = 0;
-  for (Calibrated* layer : {&plain, &weighted}) {
+  for (CalibratedInputs* layer : {&plain, &weighted}) {
     const auto reports = layer->builder.run(*layer->modifier, layer->unit);
     ASSERT_TRUE(reports.ok()) << reports.error().message();
     const Matrix stored = matrix_of(layer->work().compressed->dense(layer->builder.pool()).value());
@@ -165,7 +165,7 @@ TEST(QuantizationModifierTest, ImportanceReachesItsObserver) {
 
 TEST(QuantizationModifierTest, OnlyOwnModePropagatesRoundedWeights) {
   for (const bool is_strict : {false, true}) {
-    Calibrated layer(w4_with("memoryless_minmax"), is_strict);
+    CalibratedInputs layer(w4_with("memoryless_minmax"), is_strict);
     EXPECT_EQ(layer.modifier->changes_weights(layer.builder.state()), !is_strict);
     const Matrix before = matrix_of(layer.work().weight);
     ASSERT_TRUE(layer.builder.run(*layer.modifier, layer.unit).ok());

@@ -26,8 +26,9 @@ using testing::same_bits;
 using testing::total;
 using testing::weight_like;
 
-struct Layer {
-  explicit Layer(std::int64_t rows = 40, std::int64_t cols = 96, double rho = 0.9, std::uint64_t seed = 1)
+struct PrunedLayer {
+  explicit PrunedLayer(std::int64_t rows = 40, std::int64_t cols = 96, double rho = 0.9,
+                       std::uint64_t seed = 1)
       : weight(weight_like(rows, cols, seed + 50)),
         hessian(hessian_of(pool, correlated_inputs(8 * cols, cols, rho, seed))) {}
   ThreadPool pool{2};
@@ -105,7 +106,7 @@ double best_loss(const Matrix& metric, std::span<const float> w, const std::vect
 }
 
 TEST(MaskTest, TwoOfFourIsTheBestOfSixPatterns42) {
-  Layer layer;
+  PrunedLayer layer;
   const Matrix scores = wanda_scores(layer.weight, layer.mean_square());
   const Matrix keep =
       wanda_mask(layer.pool, layer.weight, layer.mean_square(), {.zeros = 2, .group = 4}).value();
@@ -123,7 +124,7 @@ TEST(MaskTest, TwoOfFourIsTheBestOfSixPatterns42) {
 }
 
 TEST(MaskTest, AnyPatternIsTheBestByEnumeration42) {
-  Layer layer;
+  PrunedLayer layer;
   for (const auto& [n, m] : std::vector<std::pair<int, int>>{{1, 4}, {4, 8}, {3, 6}, {5, 8}}) {
     const Matrix keep =
         magnitude_mask(layer.pool, layer.weight, std::to_string(n) + ":" + std::to_string(m), 0).value();
@@ -155,7 +156,7 @@ TEST(MaskTest, OfEqualWeightsTheFirstStayInAGroup) {
 
 TEST(MaskTest, CountsAreExact43) {
   for (const double sparsity : {0.0, 0.1234, 0.5, 0.7, 0.999}) {
-    Layer layer(37, 80);
+    PrunedLayer layer(37, 80);
     const auto expected = std::llround(37 * 80 * sparsity);
     EXPECT_EQ(zeros(magnitude_mask(layer.pool, layer.weight, "unstructured", sparsity).value()), expected);
     for (const int iterations : {0, 6}) {
@@ -191,7 +192,7 @@ TEST(MaskTest, MalformedStructuresAreErrors) {
   }
   EXPECT_EQ(parse_mask_structure("8:16", 0.5)->target(), 0.5);
   EXPECT_FALSE(parse_mask_structure("0:0", 0.5)->is_structured());
-  Layer layer(4, 30);
+  PrunedLayer layer(4, 30);
   const auto ragged = prune(layer.pool, layer.weight, layer.hessian, options_for("2:4"));
   ASSERT_FALSE(ragged.ok());
   EXPECT_NE(ragged.error().what.find("divisible by 4, found 30"), std::string::npos);
@@ -200,7 +201,7 @@ TEST(MaskTest, MalformedStructuresAreErrors) {
 }
 
 TEST(WandaTest, EqualNormsMeanMagnitudeAndRowScaleIsFree44) {
-  Layer layer;
+  PrunedLayer layer;
   const std::vector<float> equal(96, 4.0f);
   const PrunePattern half{.sparsity = 0.5};
   const Matrix keep = wanda_mask(layer.pool, layer.weight, equal, half).value();
@@ -218,7 +219,7 @@ TEST(WandaTest, EqualNormsMeanMagnitudeAndRowScaleIsFree44) {
 }
 
 TEST(PruneTest, RemovingOneWeightCostsTheObsFormula45) {
-  Layer layer(3, 24);
+  PrunedLayer layer(3, 24);
   const Matrix metric = layer.metric();
   const auto factor =
       solver::inverse_factor(layer.pool, layer.hessian.values, solver::natural_order(24), 0.01).value();
@@ -233,7 +234,7 @@ TEST(PruneTest, RemovingOneWeightCostsTheObsFormula45) {
 }
 
 TEST(PruneTest, SolveReachesTheLeastSquaresOnTheKeptWeights46) {
-  Layer layer(6, 48);
+  PrunedLayer layer(6, 48);
   const Matrix metric = layer.metric();
   const Matrix keep = wanda_mask(layer.pool, layer.weight, layer.mean_square(), {.sparsity = 0.5}).value();
   Matrix solution = layer.weight;
@@ -252,7 +253,7 @@ TEST(PruneTest, SolveReachesTheLeastSquaresOnTheKeptWeights46) {
 }
 
 TEST(PruneTest, LeastSquaresBeatsTheRecursionBeatsZeroing47) {
-  Layer layer(60, 96);
+  PrunedLayer layer(60, 96);
   for (const char* structure : {"0:0", "2:4"}) {
     PruneOptions options = options_for(structure);
     options.mask_iterations = options.solve_iterations = 0;
@@ -272,7 +273,7 @@ TEST(PruneTest, LeastSquaresBeatsTheRecursionBeatsZeroing47) {
 
 TEST(PruneTest, AdmmMaskBeatsTheRecursionsMask) {
   for (const char* structure : {"0:0", "2:4", "4:8"}) {
-    Layer layer(64, 96, 0.8, 5);
+    PrunedLayer layer(64, 96, 0.8, 5);
     PruneOptions options = options_for(structure);
     const double ours = prune(layer.pool, layer.weight, layer.hessian, options)->loss;
     options.mask_iterations = 0;
@@ -285,7 +286,7 @@ TEST(PruneTest, AdmmMaskBeatsTheRecursionsMask) {
 }
 
 TEST(PruneTest, MaskOfTheCallerIsKept) {
-  Layer layer;
+  PrunedLayer layer;
   const Matrix keep = wanda_mask(layer.pool, layer.weight, layer.mean_square(), {.sparsity = 0.6}).value();
   PruneOptions options = options_for("0:0", 0.6);
   options.mask = &keep;
@@ -296,7 +297,7 @@ TEST(PruneTest, MaskOfTheCallerIsKept) {
 
 TEST(PruneTest, PreservedZerosStay) {
   for (const char* structure : {"0:0", "2:4"}) {
-    Layer layer;
+    PrunedLayer layer;
     Rng rng(3);
     for (float& w : layer.weight.values()) w *= rng.uniform() < 0.3 ? 0.0f : 1.0f;
     PruneOptions options = options_for(structure);
@@ -310,7 +311,7 @@ TEST(PruneTest, PreservedZerosStay) {
       EXPECT_EQ(zeros(result.weight), 40 * 48);
     }
   }
-  Layer layer;
+  PrunedLayer layer;
   for (std::int64_t i = 0; i < 40 * 60; ++i) layer.weight.data()[i] = 0;
   PruneOptions options = options_for("0:0");
   options.preserve_sparsity_mask = true;
@@ -320,7 +321,7 @@ TEST(PruneTest, PreservedZerosStay) {
 }
 
 TEST(PruneTest, ResultDoesNotDependOnThreads) {
-  Layer layer(150, 96);
+  PrunedLayer layer(150, 96);
   ThreadPool one(1), four(4);
   for (const char* structure : {"0:0", "2:4"}) {
     const SparsityResult a = prune(one, layer.weight, layer.hessian, options_for(structure)).value();
@@ -333,7 +334,7 @@ TEST(PruneTest, NearTheOptimumByEnumeration49) {
   double ratio = 0;
   int rows = 0;
   for (std::uint64_t seed = 1; seed <= 5; ++seed) {
-    Layer layer(8, 8, 0.7, seed);
+    PrunedLayer layer(8, 8, 0.7, seed);
     const Matrix metric = layer.metric();
     PruneOptions options = options_for("4:8");
     options.solve_iterations = 50;
@@ -357,7 +358,7 @@ TEST(PruneTest, NearTheOptimumByEnumeration49) {
 
 TEST(SwapTest, LossFallsToAOneSwapOptimum48) {
   for (const PrunePattern& pattern : {PrunePattern{.sparsity = 0.5}, PrunePattern{.zeros = 2, .group = 4}}) {
-    Layer layer(12, 12, 0.9);
+    PrunedLayer layer(12, 12, 0.9);
     Matrix keep = wanda_mask(layer.pool, layer.weight, layer.mean_square(), pattern).value();
     const auto loss = [&](std::int64_t r) {
       return row_losses(masked(layer.weight, keep), layer.weight,
@@ -388,7 +389,7 @@ TEST(SwapTest, LossFallsToAOneSwapOptimum48) {
 }
 
 TEST(SwapTest, FewCandidatesFindMostOfTheGain) {
-  Layer layer(32, 96, 0.9);
+  PrunedLayer layer(32, 96, 0.9);
   const PrunePattern pattern{.sparsity = 0.5};
   const Matrix start = wanda_mask(layer.pool, layer.weight, layer.mean_square(), pattern).value();
   const auto loss = [&](const Matrix& keep) {
@@ -483,7 +484,7 @@ TEST(MagnitudeTest, GlobalThresholdCountsOverAllWeights) {
 }
 
 TEST(JointTest, PruneThenQuantize54) {
-  Layer layer(48, 96, 0.8);
+  PrunedLayer layer(48, 96, 0.8);
   const SparsityResult sparse = prune(layer.pool, layer.weight, layer.hessian, options_for("2:4")).value();
   QuantizationArgs args;
   args.num_bits = 4;

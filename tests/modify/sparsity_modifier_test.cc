@@ -40,9 +40,9 @@ void expect_two_of_four(const Matrix& m) {
 }
 
 // One linear under one pruning modifier.
-struct Layer {
-  Layer(const std::string& class_name, RecipeValue body, bool is_strict, const Matrix& weight,
-        const Matrix& x, const Matrix* original = nullptr)
+struct PrunerLayer {
+  PrunerLayer(const std::string& class_name, RecipeValue body, bool is_strict, const Matrix& weight,
+              const Matrix& x, const Matrix* original = nullptr)
       : builder(is_strict), statistics(builder.pool(), x, 8, original) {
     if (!body.find("sparsity") && class_name != "MagnitudePruningModifier") body.set("sparsity", 0.5);
     builder.linear(kName, ModuleRole::kDown, 3, weight.rows(), weight.cols());
@@ -68,8 +68,8 @@ TEST_P(PruningModifierTest, OwnModeIsBetterAtTheSameSparsity) {
   const Matrix w = weight_like(kRows, kCols, 2);
   for (const char* structure : {"0:0", "2:4"}) {
     const RecipeValue body = RecipeValue::Map{{"mask_structure", structure}};
-    const Layer strict(GetParam(), body, true, w, x);
-    const Layer own(GetParam(), body, false, w, x);
+    const PrunerLayer strict(GetParam(), body, true, w, x);
+    const PrunerLayer own(GetParam(), body, false, w, x);
     EXPECT_EQ(zeros_of(own.weight()), kRows * kCols / 2);
     EXPECT_NEAR(static_cast<double>(zeros_of(strict.weight())), kRows * kCols / 2, 2);
     if (std::string(structure) == "2:4") {
@@ -88,8 +88,9 @@ TEST_P(PruningModifierTest, ShiftedTargetsHaveExactCountsToo) {
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t c = 0; c < kCols; ++c) x.at(t, c) += 0.2f * original.at(t, (c + 5) % kCols);
   }
-  const Layer layer(GetParam(), RecipeValue::Map{{"mask_structure", "2:4"}, {"target_correction", true}},
-                    false, weight_like(kRows, kCols, 2), x, &original);
+  const PrunerLayer layer(GetParam(),
+                          RecipeValue::Map{{"mask_structure", "2:4"}, {"target_correction", true}}, false,
+                          weight_like(kRows, kCols, 2), x, &original);
   expect_two_of_four(layer.weight());
   EXPECT_EQ(zeros_of(layer.weight()), kRows * kCols / 2);
   EXPECT_THAT(layer.report.notes, SizeIs(2));
@@ -235,8 +236,8 @@ TEST(SparseGptModifierTest, PreservedZerosStay) {
   Matrix w = weight_like(kRows, kCols, 2);
   for (std::int64_t i = 0; i < kRows * kCols; i += 4) w.data()[i] = 0;
   for (const bool is_strict : {false, true}) {
-    const Layer layer("SparseGPTModifier", RecipeValue::Map{{"preserve_sparsity_mask", true}}, is_strict, w,
-                      x);
+    const PrunerLayer layer("SparseGPTModifier", RecipeValue::Map{{"preserve_sparsity_mask", true}},
+                            is_strict, w, x);
     const Matrix found = layer.weight();
     for (std::int64_t i = 0; i < kRows * kCols; i += 4) ASSERT_EQ(found.data()[i], 0) << i;
   }
@@ -245,7 +246,7 @@ TEST(SparseGptModifierTest, PreservedZerosStay) {
 TEST(WandaModifierTest, StrictMaskIsThatOfTheFormula) {
   const Matrix x = correlated_inputs(256, kCols, 0.8, 1);
   const Matrix w = weight_like(kRows, kCols, 2);
-  Layer layer("WandaPruningModifier", RecipeValue::Map{{"mask_structure", "2:4"}}, true, w, x);
+  PrunerLayer layer("WandaPruningModifier", RecipeValue::Map{{"mask_structure", "2:4"}}, true, w, x);
   ThreadPool pool(1);
   InputStatistics seen(pool, x);
   const Matrix keep = wanda_mask(pool, w, seen.values().input_square_mean, {.zeros = 2, .group = 4}).value();
@@ -257,10 +258,10 @@ TEST(MagnitudeModifierTest, PrunesAtTheFinalSparsity) {
   const RecipeValue body =
       RecipeValue::Map{{"targets", "__ALL_PRUNABLE__"}, {"init_sparsity", 0.1}, {"final_sparsity", 0.75}};
   const Matrix w = weight_like(kRows, kCols, 2);
-  const Layer layer("MagnitudePruningModifier", body, false, w, correlated_inputs(64, kCols, 0, 1));
+  const PrunerLayer layer("MagnitudePruningModifier", body, false, w, correlated_inputs(64, kCols, 0, 1));
   EXPECT_EQ(zeros_of(layer.weight()), kRows * kCols * 3 / 4);
   EXPECT_THAT(layer.report.notes[0], HasSubstr("75.00 %"));
-  const Layer by_parameter(
+  const PrunerLayer by_parameter(
       "MagnitudePruningModifier",
       RecipeValue::Map{
           {"targets", "re:.*down_proj.weight$"}, {"init_sparsity", 0.1}, {"final_sparsity", 0.75}},

@@ -39,8 +39,8 @@ struct Streams {
 };
 
 // E ||a x - b x_original||^2.
-double output_error(const Matrix& a, const Matrix& x, const Matrix& b, const Matrix& original,
-                    const std::vector<float>& bias = {}) {
+double shifted_error(const Matrix& a, const Matrix& x, const Matrix& b, const Matrix& original,
+                     const std::vector<float>& bias = {}) {
   double sum = 0;
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t r = 0; r < a.rows(); ++r) {
@@ -103,7 +103,7 @@ TEST(TargetShiftTest, ErrorDiffersFromTheShiftedOneByAConstant27) {
     Matrix q = w;
     const Matrix change = random_matrix(8, 24, seed, 0.3);
     for (std::int64_t i = 0; i < 8 * 24; ++i) q.data()[i] += change.data()[i];
-    const double full = output_error(q, streams.x, w, streams.original);
+    const double full = shifted_error(q, streams.x, w, streams.original);
     const double shifted = testing::layer_loss(q, target, h.values);
     if (constant == 0) constant = full - shifted;
     EXPECT_NEAR(full - shifted, constant, 1e-4 * full);
@@ -160,8 +160,8 @@ TEST(UpdateBiasTest, OutputMeansAgreeAndTheLossFallsByTheMeanPart28) {
     mean_part += mean * mean;
   }
   const std::vector<float> difference = update_bias(zero, w, changed, h.mean);
-  const double with = output_error(changed, streams.x, w, streams.x, difference);
-  const double without = output_error(changed, streams.x, w, streams.x);
+  const double with = shifted_error(changed, streams.x, w, streams.x, difference);
+  const double without = shifted_error(changed, streams.x, w, streams.x);
   EXPECT_NEAR(without - with, mean_part, 1e-4 * without);
   // The centred Hessian measures exactly what is left.
   EXPECT_NEAR(testing::layer_loss(changed, w, hessian_of(streams.pool, streams.x, true).values), with,
@@ -174,8 +174,8 @@ TEST(UpdateBiasTest, CountsTheDeviationOfTheInputs) {
   const std::vector<float> zero(8, 0.0f);
   const std::vector<float> bias =
       update_bias(zero, w, w, streams.hessian(0, 600).mean, streams.shift(0, 600).mean);
-  EXPECT_LT(output_error(w, streams.x, w, streams.original, bias),
-            output_error(w, streams.x, w, streams.original));
+  EXPECT_LT(shifted_error(w, streams.x, w, streams.original, bias),
+            shifted_error(w, streams.x, w, streams.original));
 }
 
 TEST(InputShiftTest, CentringRemovesTheMeans) {
