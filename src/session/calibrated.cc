@@ -2,13 +2,13 @@
 #include "session/calibrated.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <map>
 #include <set>
 
 #include "base/hash.h"
+#include "base/memory_budget.h"
 #include "session/calibration_estimate.h"
 #include "session/divergence_survey.h"
 #include "session/mask_watch.h"
@@ -61,7 +61,7 @@ class Walk {
     for (int first = finished_; first < blocks; first += run_.walk.blocks_at_once) {
       TRY(do_group(first, std::min(first + run_.walk.blocks_at_once, blocks)));
       // Blocks leave holes between what stays: without this the heap of a 30-block model doubles.
-      ::malloc_trim(0);
+      release_free_heap();
       context_.events.progress("calibrate", std::min(first + run_.walk.blocks_at_once, blocks), blocks + 1);
     }
     TRY(do_outside());
