@@ -26,8 +26,9 @@ int stage_after(ModuleRole role) {
 // Rows of an input that are kept for those who want to see some.
 constexpr std::int64_t kInputSampleRows = 512;
 
+// Odd: sequences are mostly as long as a power of two, and their first tokens are unlike all others.
 std::int64_t sample_stride(std::int64_t tokens) {
-  return std::max<std::int64_t>((tokens + kInputSampleRows - 1) / kInputSampleRows, 1);
+  return std::max<std::int64_t>((tokens + kInputSampleRows - 1) / kInputSampleRows, 1) | 1;
 }
 
 const QuantizationArgs* observed(const std::optional<QuantizationArgs>& args) {
