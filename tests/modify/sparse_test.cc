@@ -2,6 +2,7 @@
 // Invariants of pruning.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 
@@ -9,6 +10,7 @@
 #include "modify/layers.h"
 #include "modify/magnitude.h"
 #include "modify/owl.h"
+#include "modify/solver/mask.h"
 #include "modify/solver/masked_solve.h"
 #include "modify/solver/order.h"
 #include "modify/sparsegpt.h"
@@ -141,6 +143,33 @@ TEST(MaskTest, AnyPatternIsTheBestByEnumeration42) {
       for (int i = 0; i < m; ++i)
         found += static_cast<double>(keep.at(3, c + i) * std::fabs(layer.weight.at(3, c + i)));
       EXPECT_NEAR(found, best, 1e-6);
+    }
+  }
+}
+
+// Widths that fill the lanes of the fast path, leave a rest, and end in a group that is not full.
+TEST(MaskTest, GroupsKeepTheirLargestByRank) {
+  ThreadPool pool(2);
+  for (const int group : {2, 4, 8, 16}) {
+    for (const std::int64_t cols : {256, 300, 130}) {
+      Matrix scores = random_matrix(3, cols, 11);
+      for (float& v : scores.values()) v = std::round(v * 2) / 2;  // ties
+      for (const int zeros : {1, group / 2, group - 1}) {
+        const Matrix keep = solver::keep_largest_in_groups(pool, scores, zeros, group);
+        for (std::int64_t r = 0; r < 3; ++r) {
+          for (std::int64_t begin = 0; begin < cols; begin += group) {
+            std::vector<std::int64_t> order;
+            for (std::int64_t c = begin; c < std::min(begin + group, cols); ++c) order.push_back(c);
+            // Of equal scores the first is the larger.
+            std::ranges::stable_sort(order,
+                                     [&](auto a, auto b) { return scores.at(r, a) > scores.at(r, b); });
+            const auto kept = static_cast<std::ptrdiff_t>(order.size()) - zeros;
+            for (std::ptrdiff_t i = 0; i < std::ssize(order); ++i)
+              EXPECT_EQ(keep.at(r, order[static_cast<std::size_t>(i)]), i < kept ? 1.0f : 0.0f)
+                  << group << " " << cols;
+          }
+        }
+      }
     }
   }
 }

@@ -150,21 +150,61 @@ Matrix keep_largest_in_rows(ThreadPool& pool, const Matrix& scores, std::int64_t
   return keep;
 }
 
+namespace {
+
+// Ranks by counting; of equal scores the later one is smaller. Without branches: scores come in any order.
+void keep_largest_of(const float* score, int size, int zeros, float* keep) {
+  for (int c = 0; c < size; ++c) {
+    int smaller = 0;
+    for (int o = 0; o < c; ++o) smaller += static_cast<int>(score[o] < score[c]);
+    for (int o = c + 1; o < size; ++o) smaller += static_cast<int>(score[o] <= score[c]);
+    keep[c] = static_cast<float>(smaller >= zeros);
+  }
+}
+
+constexpr int kGroupsAtOnce = 16;
+
+// The same for `kGroupsAtOnce` groups side by side, four times as fast: the mask search asks for some
+// billions.
+template <int size>
+void keep_largest_of_many(const float* score, int zeros, float* keep) {
+  float value[size][kGroupsAtOnce];
+  int smaller[size][kGroupsAtOnce] = {};
+  for (int l = 0; l < kGroupsAtOnce; ++l) {
+    for (int c = 0; c < size; ++c) value[c][l] = score[l * size + c];
+  }
+  for (int c = 0; c < size; ++c) {
+    for (int o = c + 1; o < size; ++o) {
+      for (int l = 0; l < kGroupsAtOnce; ++l) {
+        const int later_is_smaller = value[o][l] <= value[c][l] ? 1 : 0;
+        smaller[c][l] += later_is_smaller;
+        smaller[o][l] += 1 - later_is_smaller;
+      }
+    }
+  }
+  for (int l = 0; l < kGroupsAtOnce; ++l) {
+    for (int c = 0; c < size; ++c) keep[l * size + c] = smaller[c][l] >= zeros ? 1.0f : 0.0f;
+  }
+}
+
+void keep_largest_in_row(std::span<const float> scores, int group, int zeros, std::span<float> keep) {
+  const auto many = group == 4 ? keep_largest_of_many<4> : group == 8 ? keep_largest_of_many<8> : nullptr;
+  const auto cols = static_cast<std::int64_t>(scores.size());
+  std::int64_t c = 0;
+  for (; many != nullptr && c + kGroupsAtOnce * group <= cols; c += kGroupsAtOnce * group)
+    many(scores.data() + c, zeros, keep.data() + c);
+  for (; c < cols; c += group) {
+    const auto size = static_cast<int>(std::min<std::int64_t>(group, cols - c));
+    keep_largest_of(scores.data() + c, size, zeros, keep.data() + c);
+  }
+}
+
+}  // namespace
+
 Matrix keep_largest_in_groups(ThreadPool& pool, const Matrix& scores, int zeros, int group) {
   Matrix keep(scores.rows(), scores.cols());
   pool.parallel_for(scores.rows(), 64, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t r = first; r < last; ++r) {
-      const float* score = scores.data() + r * scores.cols();
-      for (std::int64_t begin = 0; begin < scores.cols(); begin += group) {
-        const std::int64_t end = std::min(begin + group, scores.cols());
-        for (std::int64_t c = begin; c < end; ++c) {
-          int smaller = 0;  // rank of the score in its group
-          for (std::int64_t o = begin; o < end; ++o)
-            smaller += score[o] < score[c] || (score[o] == score[c] && o > c);
-          keep.at(r, c) = smaller < zeros ? 0.0f : 1.0f;
-        }
-      }
-    }
+    for (std::int64_t r = first; r < last; ++r) keep_largest_in_row(scores.row(r), group, zeros, keep.row(r));
   });
   return keep;
 }
