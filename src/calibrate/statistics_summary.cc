@@ -50,8 +50,7 @@ std::optional<double> smallest_eigenvalue(ThreadPool& pool, const Matrix& h) {
   std::vector<double> x = start(static_cast<std::size_t>(n));
   double value = 0;
   for (int step = 0; step < kSteps; ++step) {
-    kernels::solve_triangular(pool, n, factor.data(), kernels::Triangle::kLower, false, 1, x.data());
-    kernels::solve_triangular(pool, n, factor.data(), kernels::Triangle::kLower, true, 1, x.data());
+    kernels::solve_factored(pool, n, factor.data(), 1, x.data());
     value = normalise(x);
   }
   return std::isfinite(value) && value > 0 ? std::optional<double>(1 / value) : std::nullopt;

@@ -37,8 +37,7 @@ FactorResult cholesky(ThreadPool& pool, std::int64_t n, double* a);
 void solve_triangular(ThreadPool& pool, std::int64_t n, const double* t, Triangle triangle, bool transposed,
                       std::int64_t rows, double* b);
 
-// Replaces every row x of b [rows, n] by the solution y of a y = x, a symmetric positive definite (lower
-// triangle read; overwritten by its Cholesky factor). On failure b is untouched.
-FactorResult solve_symmetric(ThreadPool& pool, std::int64_t n, double* a, std::int64_t rows, double* b);
+// Replaces every row x of b [rows, n] by the solution y of l l^T y = x, with l from cholesky().
+void solve_factored(ThreadPool& pool, std::int64_t n, const double* l, std::int64_t rows, double* b);
 
 }  // namespace nibble::kernels

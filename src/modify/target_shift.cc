@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 
 #include "kernels/factor.h"
 #include "kernels/gemm.h"
@@ -35,36 +36,40 @@ std::unique_ptr<double[]> to_fp64(const Matrix& m) {
   return values;
 }
 
-// Replaces the rows of `right` [rows, n] by right (H + lambda I)^-1; lambda.
-Result<double> solve_damped(ThreadPool& pool, const Matrix& hessian, double dampening_frac, std::int64_t rows,
-                            double* right) {
+// L L^T = H + lambda I. At 11,000 columns a matrix in fp64 is a gigabyte: there is one, and the sides are
+// solved one after the other.
+struct DampedFactor {
+  std::unique_ptr<double[]> lower;
+  double lambda = 0;
+};
+
+Result<DampedFactor> factor_damped(ThreadPool& pool, const Matrix& hessian, double dampening_frac) {
   const std::int64_t n = hessian.rows();
-  const Matrix metric = solver::without_dead(hessian, 1.0, 0.0);
+  const std::vector<float> diagonal = solver::live_diagonal(hessian);
+  const double mean = std::accumulate(diagonal.begin(), diagonal.end(), 0.0) / static_cast<double>(n);
   for (double frac = dampening_frac; frac < 1e3; frac = std::max(frac * 10, 1e-4)) {
-    const auto left = to_fp64(metric);
-    const double lambda = solver::damping_lambda(metric, frac);
-    for (std::int64_t i = 0; i < n; ++i) left[static_cast<std::size_t>(i * n + i)] += lambda;
-    if (kernels::solve_symmetric(pool, n, left.get(), rows, right).ok()) return lambda;
+    DampedFactor factor{to_fp64(hessian), frac * mean};
+    for (std::int64_t i = 0; i < n; ++i) {
+      factor.lower[static_cast<std::size_t>(i * n + i)] =
+          static_cast<double>(diagonal[static_cast<std::size_t>(i)]) + factor.lambda;
+    }
+    if (kernels::cholesky(pool, n, factor.lower.get()).ok()) return factor;
   }
   return bad_data("the Hessian is not positive definite, whatever the damping",
                   "its entries are not a matrix of second moments: check the saved statistics");
 }
 
-// The same for several matrices of one width.
+// Replaces each of `sides` by side (H + lambda I)^-1; lambda.
 Result<double> solve_all(ThreadPool& pool, const Matrix& hessian, double dampening_frac,
                          std::vector<Matrix>& sides) {
-  const std::int64_t n = hessian.rows();
-  std::int64_t rows = 0;
-  for (const Matrix& side : sides) rows += side.rows();
-  const auto right = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(rows * n));
-  double* at = right.get();
-  for (const Matrix& side : sides) at = std::ranges::copy(side.values(), at).out;
-  TRY_ASSIGN(const double lambda, solve_damped(pool, hessian, dampening_frac, rows, right.get()));
-  const double* from = right.get();
+  TRY_ASSIGN(const DampedFactor factor, factor_damped(pool, hessian, dampening_frac));
   for (Matrix& side : sides) {
-    for (float& value : side.values()) value = static_cast<float>(*from++);
+    const auto right = to_fp64(side);
+    kernels::solve_factored(pool, hessian.rows(), factor.lower.get(), side.rows(), right.get());
+    std::transform(right.get(), right.get() + side.rows() * side.cols(), side.data(),
+                   [](double value) { return static_cast<float>(value); });
   }
-  return lambda;
+  return factor.lambda;
 }
 
 }  // namespace

@@ -144,7 +144,8 @@ TEST(SolveTest, RowsAreRightHandSides) {
             for (std::int64_t j = 0; j < n; ++j) b[at(n, r, i)] += h[at(n, i, j)] * x[at(n, r, j)];
           }
         }
-        ASSERT_TRUE(solve_symmetric(pool, n, h.data(), rows, b.data()).ok());
+        ASSERT_TRUE(cholesky(pool, n, h.data()).ok());
+        solve_factored(pool, n, h.data(), rows, b.data());
         for (std::size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(b[i], x[i], 1e-9);
       }
     }
@@ -188,7 +189,8 @@ TEST(FactorTest, DoesNotDependOnTheNumberOfThreads) {
       ASSERT_TRUE(inverse_factor(*pool, n, results[i].data()).ok());
       Doubles h = make_hessian(n, n, 0.1);
       solutions[i] = Doubles(results[i].begin(), results[i].begin() + rows * n);
-      ASSERT_TRUE(solve_symmetric(*pool, n, h.data(), rows, solutions[i].data()).ok());
+      ASSERT_TRUE(cholesky(*pool, n, h.data()).ok());
+      solve_factored(*pool, n, h.data(), rows, solutions[i].data());
       ++i;
     }
     EXPECT_EQ(results[0], results[1]);

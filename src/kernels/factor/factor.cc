@@ -177,12 +177,9 @@ void solve_triangular(ThreadPool& pool, std::int64_t n, const double* t, Triangl
   });
 }
 
-FactorResult solve_symmetric(ThreadPool& pool, std::int64_t n, double* a, std::int64_t rows, double* b) {
-  const FactorResult result = factor_lower(&pool, n, a, n, panel_width(n));
-  if (!result.ok()) return result;
-  solve_triangular(pool, n, a, Triangle::kLower, false, rows, b);
-  solve_triangular(pool, n, a, Triangle::kLower, true, rows, b);
-  return result;
+void solve_factored(ThreadPool& pool, std::int64_t n, const double* l, std::int64_t rows, double* b) {
+  solve_triangular(pool, n, l, Triangle::kLower, false, rows, b);
+  solve_triangular(pool, n, l, Triangle::kLower, true, rows, b);
 }
 
 }  // namespace nibble::kernels

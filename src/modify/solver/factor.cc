@@ -53,14 +53,22 @@ Matrix without_dead(const Matrix& hessian, double scale, double dead_value) {
   }
   const std::vector<std::int32_t> dead = dead_columns(hessian);
   if (dead.empty()) return result;
-  if (dead_value == 0) {
-    const auto live = hessian.rows() - static_cast<std::int64_t>(dead.size());
-    dead_value = live == 0 ? 1
-                           : damping_lambda(result, 1) * static_cast<double>(hessian.rows()) /
-                                 static_cast<double>(live);
-  }
-  for (const std::int32_t c : dead) result.at(c, c) = static_cast<float>(dead_value);
+  const std::vector<float> live = live_diagonal(result);
+  for (const std::int32_t c : dead)
+    result.at(c, c) = dead_value == 0 ? live[static_cast<std::size_t>(c)] : static_cast<float>(dead_value);
   return result;
+}
+
+std::vector<float> live_diagonal(const Matrix& hessian) {
+  std::vector<float> diagonal;
+  for (std::int64_t c = 0; c < hessian.rows(); ++c) diagonal.push_back(hessian.at(c, c));
+  const std::vector<std::int32_t> dead = dead_columns(hessian);
+  const auto live = hessian.rows() - static_cast<std::int64_t>(dead.size());
+  const double mean = live == 0 ? 1
+                                : damping_lambda(hessian, 1) * static_cast<double>(hessian.rows()) /
+                                      static_cast<double>(live);
+  for (const std::int32_t c : dead) diagonal[static_cast<std::size_t>(c)] = static_cast<float>(mean);
+  return diagonal;
 }
 
 double damping_lambda(const Matrix& hessian, double frac) {

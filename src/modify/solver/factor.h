@@ -33,8 +33,10 @@ std::vector<std::int32_t> dead_columns(const Matrix& hessian);
 // `weight` with 0 in the dead channels of the Hessian.
 Matrix zero_dead_columns(Matrix weight, const Matrix& hessian);
 
-// The Hessian, times `scale`, with `dead_value` on the diagonal of dead channels. dead_value = 0: the mean of
-// the diagonal of the others (1 when there are none).
+// The diagonal of the Hessian; dead channels have the mean of the others (1 when there are none).
+std::vector<float> live_diagonal(const Matrix& hessian);
+
+// The Hessian, times `scale`, with `dead_value` on the diagonal of dead channels; 0: live_diagonal().
 Matrix without_dead(const Matrix& hessian, double scale, double dead_value);
 
 // lambda = frac * mean of the diagonal.
