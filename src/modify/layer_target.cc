@@ -22,6 +22,15 @@ std::vector<const InputShift*> shifts_of(const ModuleStatistics& seen) {
   return shifts;
 }
 
+// The shift is a regression on the columns of the input, from few tokens: what it finds in quiet directions
+// is chance. Its ridge, as a share of the mean diagonal, is this often the number of columns a token.
+constexpr double kRidgeOfColumns = 4;
+
+double shift_dampening(const Hessian& compared, double dampening_frac) {
+  const double columns_a_token = static_cast<double>(compared.cols()) / static_cast<double>(compared.tokens);
+  return std::max(dampening_frac, kRidgeOfColumns * columns_a_token);
+}
+
 // Of the compared tokens, in the first of the parts.
 double first_share(const std::vector<const InputShift*>& shifts) {
   if (shifts.size() < 2) return 1;
@@ -37,7 +46,8 @@ struct Centred {
   Result<ShiftDirections> directions(ThreadPool& pool, const Matrix& weight, double dampening_frac) const {
     std::vector<const InputShift*> pointers;
     for (const InputShift& shift : shifts) pointers.push_back(&shift);
-    return ShiftSolver(hessian, pointers, dampening_frac, weight.rows()).directions(pool, weight);
+    const double ridge = shift_dampening(hessian, dampening_frac);
+    return ShiftSolver(hessian, pointers, ridge, weight.rows()).directions(pool, weight);
   }
   Hessian hessian;
   std::vector<InputShift> shifts;
@@ -99,7 +109,10 @@ UnitShifts::UnitShifts(const UnitWork& unit) {
 
 ShiftSolver& UnitShifts::of(const ModuleStatistics& seen, double dampening_frac) {
   const Hessian* const hessian = seen.compared_hessian;
-  if (last_ != hessian) solver_.emplace(*hessian, shifts_of(seen), dampening_frac, rows_[hessian]);
+  if (last_ != hessian) {
+    const double ridge = shift_dampening(*hessian, dampening_frac);
+    solver_.emplace(*hessian, shifts_of(seen), ridge, rows_[hessian]);
+  }
   last_ = hessian;
   return *solver_;
 }
