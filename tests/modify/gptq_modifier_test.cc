@@ -39,8 +39,8 @@ struct ModifierLayer {
   ModifierLayer(const RecipeValue& body, bool is_strict, const Matrix& weight, const Matrix& x,
                 const Matrix* original = nullptr, const std::vector<float>& bias = {})
       : builder(is_strict), statistics(builder.pool(), x, 8, original) {
-    const ModuleInfo& module = builder.linear("model.layers.0.mlp.down_proj", ModuleRole::kDown, 3,
-                                              weight.rows(), weight.cols(), !bias.empty());
+    const ModuleInfo& module =
+        builder.linear(testing::kDownProj, ModuleRole::kDown, 3, weight.rows(), weight.cols(), !bias.empty());
     modifier = builder.modifier("GPTQModifier", body);
     unit.modules.push_back(work_of(module, weight, &statistics.values()));
     if (!bias.empty()) unit.modules[0].bias = Tensor::from_f32(DType::kF32, {weight.rows()}, bias);

@@ -24,8 +24,6 @@ using testing::UnitBuilder;
 using testing::weight_like;
 using testing::work_of;
 
-const char* const kName = "model.layers.0.mlp.down_proj";
-
 // As a pipeline observes: one batch.
 ActivationParams observed(ThreadPool& pool, const QuantizationArgs& args, const Matrix& x, DType dtype,
                           std::int64_t head_dim = 0) {
@@ -40,7 +38,7 @@ struct CalibratedInputs {
         x(correlated_inputs(128, 64, 0.8, 1)),
         weight(weight_like(32, 64, 2)),
         statistics(builder.pool(), x) {
-    builder.linear(kName, ModuleRole::kDown, 3, 32, 64);
+    builder.linear(testing::kDownProj, ModuleRole::kDown, 3, 32, 64);
     modifier = builder.modifier("QuantizationModifier", body);
     const QuantizationScheme* scheme = builder.state().schemes.at(0);
     if (scheme->input_activations && scheme->input_activations->dynamic != Dynamic::kTrue)
@@ -101,7 +99,7 @@ TEST(QuantizationModifierTest, StaticActivationsWithoutDataAreAnError) {
   layer.statistics.values().input_params.reset();
   const auto result = layer.builder.run(*layer.modifier, layer.unit);
   ASSERT_FALSE(result.ok());
-  EXPECT_THAT(result.error().message(), HasSubstr(kName));
+  EXPECT_THAT(result.error().message(), HasSubstr(testing::kDownProj));
 }
 
 TEST(QuantizationModifierTest, KeysAndValuesBelongToAttention) {

@@ -25,7 +25,6 @@ using testing::weight_like;
 using testing::work_of;
 
 constexpr std::int64_t kRows = 48, kCols = 64;
-const char* const kName = "model.layers.0.mlp.down_proj";
 
 std::int64_t zeros_of(const Matrix& m) {
   return std::ranges::count(m.values(), 0.0f);
@@ -45,7 +44,7 @@ struct PrunerLayer {
               const Matrix& x, const Matrix* original = nullptr)
       : builder(is_strict), statistics(builder.pool(), x, 8, original) {
     if (!body.find("sparsity") && class_name != "MagnitudePruningModifier") body.set("sparsity", 0.5);
-    builder.linear(kName, ModuleRole::kDown, 3, weight.rows(), weight.cols());
+    builder.linear(testing::kDownProj, ModuleRole::kDown, 3, weight.rows(), weight.cols());
     modifier = builder.modifier(class_name, body);
     unit.modules.push_back(work_of(builder.model().modules[0], weight, &statistics.values()));
     const auto result = builder.run(*modifier, unit);
@@ -98,7 +97,7 @@ TEST_P(PruningModifierTest, ShiftedTargetsHaveExactCountsToo) {
 
 TEST_P(PruningModifierTest, UnreachedLinearsArePrunedByMagnitude) {
   UnitBuilder builder;
-  builder.linear(kName, ModuleRole::kDown, 3, kRows, kCols);
+  builder.linear(testing::kDownProj, ModuleRole::kDown, 3, kRows, kCols);
   const auto modifier =
       builder.modifier(GetParam(), RecipeValue::Map{{"sparsity", 0.5}, {"mask_structure", "2:4"}});
   UnitWork unit;
@@ -274,7 +273,7 @@ TEST(ConstantModifierTest, LaterModifiersKeepTheZeros) {
     UnitBuilder builder;
     const Matrix x = correlated_inputs(256, kCols, 0.8, 1);
     InputStatistics statistics(builder.pool(), x);
-    builder.linear(kName, ModuleRole::kDown, 3, kRows, kCols);
+    builder.linear(testing::kDownProj, ModuleRole::kDown, 3, kRows, kCols);
     std::vector<std::unique_ptr<Modifier>> modifiers;
     if (is_held)
       modifiers.push_back(
@@ -300,7 +299,7 @@ TEST(JointModifierTest, PruneThenQuantizeKeepsEveryZero) {
   UnitBuilder builder;
   const Matrix x = correlated_inputs(256, kCols, 0.8, 1);
   InputStatistics statistics(builder.pool(), x);
-  builder.linear(kName, ModuleRole::kDown, 3, kRows, kCols);
+  builder.linear(testing::kDownProj, ModuleRole::kDown, 3, kRows, kCols);
   const auto prune =
       builder.modifier("SparseGPTModifier", RecipeValue::Map{{"sparsity", 0.5}, {"mask_structure", "2:4"}});
   const auto round = builder.modifier("GPTQModifier", RecipeValue::Map{{"scheme", "W8A8"}});

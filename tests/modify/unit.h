@@ -16,6 +16,8 @@
 
 namespace nibble::testing {
 
+inline constexpr const char* kDownProj = "model.layers.0.mlp.down_proj";
+
 // A module tree of one block, and the state that modifiers initialize against.
 class UnitBuilder {
  public:
