@@ -6,6 +6,8 @@ target_compile_options(nibble_flags INTERFACE
   -Wall -Wextra -Wconversion -Wshadow -Werror
   # g++ 12 sees overlaps in `"literal" + std::string` that are not there (GCC bug 105651).
   $<$<AND:$<CXX_COMPILER_ID:GNU>,$<VERSION_LESS:$<CXX_COMPILER_VERSION>,13>>:-Wno-restrict>
+  # A batch of sources fits in memory (0.9 GB): collecting garbage before that costs the compiler a tenth of its time.
+  $<$<CXX_COMPILER_ID:GNU>:--param=ggc-min-heapsize=1048576>
   # Rounding must not depend on which products a compiler fuses: fused products are written as such.
   -ffp-contract=off)
 if(NIBBLE_SANITIZE)

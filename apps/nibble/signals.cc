@@ -11,12 +11,12 @@
 namespace nibble::app {
 namespace {
 
-StopToken token;
+StopToken stop;
 
 // Only async-signal-safe calls: a lock-free store, write and _exit.
 void handle(int) {
-  if (token.stop_requested()) _exit(static_cast<int>(ErrorCode::kInterrupted));
-  token.request_stop();
+  if (stop.stop_requested()) _exit(static_cast<int>(ErrorCode::kInterrupted));
+  stop.request_stop();
   constexpr std::string_view kText = "\nstopping at the next safe point; press again to stop at once\n";
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kText.data(), kText.size());
 }
@@ -32,7 +32,7 @@ const StopToken& stop_on_signals() {
   // A file beyond `ulimit -f` is an error of the write, with a message, not the end of the process.
   action.sa_handler = SIG_IGN;
   sigaction(SIGXFSZ, &action, nullptr);
-  return token;
+  return stop;
 }
 
 }  // namespace nibble::app

@@ -4,6 +4,7 @@
 // not to its end.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <span>
 #include <string>
@@ -14,6 +15,9 @@
 #include "base/regex.h"
 
 namespace nibble {
+
+// The classes of a module that is known to be a linear, for the functions below.
+inline constexpr std::array<std::string_view, 1> kLinearClass{"Linear"};
 
 class ModuleTarget {
  public:

@@ -12,8 +12,6 @@
 namespace nibble {
 namespace {
 
-constexpr std::array<std::string_view, 1> kLinear{"Linear"};
-
 // Modules that may be linears: whatever has a matrix or a packed weight. Fused experts are tensors without a
 // module of their own, so their names count too.
 std::vector<std::string> linears_of(const Checkpoint& checkpoint) {
@@ -43,7 +41,7 @@ struct Use {
 
 bool matches_any(const ModuleTarget& target, const std::vector<std::string>& names) {
   return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-    return target.matches_name(name) || target.matches_class(kLinear);
+    return target.matches_name(name) || target.matches_class(kLinearClass);
   });
 }
 
@@ -99,7 +97,8 @@ Status check_online_targets(const QuantizationConfig& config, const Checkpoint& 
       for (const std::string& name : names) {
         TRY(use.targets.check(name).at(use.place()));
         TRY(use.ignore.check(name).at(use.place()));
-        applies = applies || (use.targets.matches(name, kLinear) && !use.ignore.matches(name, kLinear));
+        applies =
+            applies || (use.targets.matches(name, kLinearClass) && !use.ignore.matches(name, kLinearClass));
       }
       if (!applies) return applies_to_nothing(use, names);
       if (unmatched == nullptr) continue;

@@ -133,9 +133,8 @@ Result<OnlineTransforms> OnlineTransforms::make(const QuantizationConfig& config
 }
 
 bool OnlineTransforms::applies(const Row& row, std::string_view module) const {
-  constexpr std::array<std::string_view, 1> kLinear{"Linear"};
-  return !looks_like_embedding(module) && row.targets.matches(module, kLinear) &&
-         !row.ignore.matches(module, kLinear);
+  return !looks_like_embedding(module) && row.targets.matches(module, kLinearClass) &&
+         !row.ignore.matches(module, kLinearClass);
 }
 
 bool OnlineTransforms::touches(std::string_view module) const {

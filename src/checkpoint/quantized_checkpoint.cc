@@ -88,9 +88,8 @@ Status QuantizedCheckpoint::find_modules() {
 
 Status QuantizedCheckpoint::add_module(const std::string& name, const SchemeResolver& resolver) {
   // The tensors do not say the class; embeddings are quantized only where a group names them.
-  constexpr std::array<std::string_view, 1> kLinear{"Linear"};
   constexpr std::array<std::string_view, 1> kEmbedding{"Embedding"};
-  auto group = resolver.group_of(name, kLinear);
+  auto group = resolver.group_of(name, kLinearClass);
   if (!group) group = resolver.group_of(name, kEmbedding);
   if (!group || !config_.groups[*group].second.weights) {
     return bad_data("it is stored quantized, but no config group of quantization_config says how",

@@ -171,13 +171,12 @@ class Verifier {
   void check_dense_modules(const QuantizedCheckpoint& model) {
     const auto resolver = SchemeResolver::make(model.config());
     if (!resolver.ok()) return error("quantization_config", resolver.error().message());
-    constexpr std::array<std::string_view, 1> kLinear{"Linear"};
     for (const TensorInfo& info : checkpoint_.tensors()) {
       constexpr std::string_view kWeight = ".weight";
       if (!info.name.ends_with(kWeight) || info.shape.size() != 2) continue;
       const std::string module = info.name.substr(0, info.name.size() - kWeight.size());
       if (model.find(module) != nullptr || looks_like_embedding(module)) continue;
-      const auto group = resolver->group_of(module, kLinear);
+      const auto group = resolver->group_of(module, kLinearClass);
       if (!group || !model.config().groups[*group].second.weights) continue;
       error(fmt::format("module {}", module),
             fmt::format(

@@ -20,9 +20,8 @@ constexpr int kMostGroup = 64;
 bool is_target(const std::vector<ModuleTarget>& targets, const TensorSparsity& layer) {
   if (!layer.prunable) return false;
   if (targets.empty()) return layer.block >= 0;
-  constexpr std::array<std::string_view, 1> kLinear{"Linear"};
   return std::any_of(targets.begin(), targets.end(), [&](const ModuleTarget& target) {
-    return target.matches_name(layer.name) || target.matches_class(kLinear);
+    return target.matches_name(layer.name) || target.matches_class(kLinearClass);
   });
 }
 

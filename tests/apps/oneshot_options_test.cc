@@ -152,12 +152,6 @@ class Hub : public testing::Test {
   Scratch scratch_;
 };
 
-Json document_of(const Outcome& outcome) {
-  const Result<Json> document = parse_json(outcome.out);
-  EXPECT_TRUE(document.ok()) << outcome.out << outcome.err;
-  return document.ok() ? *document : Json();
-}
-
 TEST_F(Hub, ModelRevisionSelectsTheSnapshot) {
   const Json main = document_of(plan({"org/pair"}));
   const Json other = document_of(plan({"org/pair", "--model-revision", "v2"}));

@@ -130,4 +130,11 @@ inline void PrintTo(const Refusal& entry, std::ostream* out) {
   *out << entry.name;
 }
 
+// What the program printed with --json.
+inline Json document_of(const Outcome& outcome) {
+  const Result<Json> document = parse_json(outcome.out);
+  EXPECT_TRUE(document.ok()) << outcome.out << outcome.err;
+  return document.ok() ? *document : Json();
+}
+
 }  // namespace nibble::app_test

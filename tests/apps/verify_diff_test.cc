@@ -36,12 +36,6 @@ class WrittenModel : public testing::Test {
   std::filesystem::path out_;
 };
 
-Json document_of(const Outcome& outcome) {
-  const Result<Json> document = parse_json(outcome.out);
-  EXPECT_TRUE(document.ok()) << outcome.out << outcome.err;
-  return document.ok() ? *document : Json();
-}
-
 TEST_F(WrittenModel, IsWhole) {
   const Json document = document_of(run_nibble({"verify", out_, "--json"}));
   EXPECT_EQ(document["ok"], true);

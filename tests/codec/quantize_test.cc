@@ -252,15 +252,14 @@ TEST(Quantize, TheLastGroupMayBeShorter) {
 
 TEST(Quantize, ActOrderGroupsEqualPermutedColumns) {
   ThreadPool pool(2);
-  constexpr std::int64_t kRows = 5;
-  constexpr std::int64_t kCols = 96;
-  const Tensor x = random_weight(DType::kBF16, kRows, kCols, 13);
+  constexpr std::int64_t rows = 5;
+  constexpr std::int64_t cols = 96;
+  const Tensor x = random_weight(DType::kBF16, rows, cols, 13);
   const QuantizationArgs args = int_args(4, false, 32);
-  std::vector<std::int32_t> g_idx(kCols);
+  std::vector<std::int32_t> g_idx(cols);
   for (std::size_t c = 0; c < g_idx.size(); ++c) g_idx[c] = static_cast<std::int32_t>((c * 7) % 3);
   const UnitRanges ranges = observe_ranges(pool, x, args, g_idx);
-  const auto params =
-      params_from_ranges(args, DType::kBF16, kRows, kCols, ranges, std::nullopt, g_idx).value();
+  const auto params = params_from_ranges(args, DType::kBF16, rows, cols, ranges, std::nullopt, g_idx).value();
   // The same by hand: columns gathered group by group.
   std::vector<std::size_t> order;
   for (std::int32_t g = 0; g < 3; ++g) {
@@ -270,10 +269,10 @@ TEST(Quantize, ActOrderGroupsEqualPermutedColumns) {
   }
   const std::vector<float> values = x.to_f32();
   std::vector<float> permuted(values.size());
-  for (std::size_t r = 0; r < kRows; ++r) {
-    for (std::size_t i = 0; i < order.size(); ++i) permuted[r * kCols + i] = values[r * kCols + order[i]];
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t i = 0; i < order.size(); ++i) permuted[r * cols + i] = values[r * cols + order[i]];
   }
-  const Tensor y = Tensor::from_f32(DType::kBF16, {kRows, kCols}, permuted);
+  const Tensor y = Tensor::from_f32(DType::kBF16, {rows, cols}, permuted);
   const auto plain = min_max_params(pool, y, args).value();
   EXPECT_TRUE(same_tensor(plain.scale, params.scale));
   const auto a = simulate_weight(pool, x, args, params)->to_f32();
@@ -281,10 +280,10 @@ TEST(Quantize, ActOrderGroupsEqualPermutedColumns) {
   const auto stored =
       dequantize_weight(pool, quantize_weight(pool, x, args, params).value(), args, params, DType::kBF16)
           ->to_f32();
-  for (std::size_t r = 0; r < kRows; ++r) {
+  for (std::size_t r = 0; r < rows; ++r) {
     for (std::size_t i = 0; i < order.size(); ++i) {
-      EXPECT_EQ(a[r * kCols + order[i]], b[r * kCols + i]);
-      EXPECT_EQ(stored[r * kCols + order[i]], b[r * kCols + i]);
+      EXPECT_EQ(a[r * cols + order[i]], b[r * cols + i]);
+      EXPECT_EQ(stored[r * cols + order[i]], b[r * cols + i]);
     }
   }
 }

@@ -52,12 +52,12 @@ TEST(Scheme, ObserverAndZeroPointDefaults) {
 }
 
 TEST(Scheme, EveryRuleHasAnErrorThatNamesItsPlace) {
-  struct Case {
+  struct Broken {
     std::string_view field;
     void (*change)(QuantizationArgs&);
     std::string_view message;
   };
-  const Case cases[] = {
+  const Broken cases[] = {
       {"weights", [](QuantizationArgs& a) { a.num_bits = 9; }, "num_bits is 9"},
       {"weights", [](QuantizationArgs& a) { a.num_bits = 0; }, "num_bits is 0"},
       {"weights", [](QuantizationArgs& a) { a.type = NumberType::kFloat, a.num_bits = 6; }, "4 and 8"},
@@ -90,7 +90,7 @@ TEST(Scheme, EveryRuleHasAnErrorThatNamesItsPlace) {
       {"input_activations", [](QuantizationArgs& a) { a.actorder = ActOrder::kWeight; }, "actorder"},
       {"input_activations", [](QuantizationArgs& a) { a.dynamic = Dynamic::kLocal; }, "local"},
   };
-  for (const Case& c : cases) {
+  for (const Broken& c : cases) {
     const QuantizationArgs before = args_with(c.change);
     QuantizationArgs args = before;
     const Status status = args.validate(c.field);

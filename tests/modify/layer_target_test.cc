@@ -15,33 +15,34 @@ using testing::UnitBuilder;
 using testing::weight_like;
 using testing::work_of;
 
-constexpr std::int64_t kCols = 64, kFewTokens = 128, kTokens = 2048;
+constexpr std::int64_t kInputs = 64, kFewTokens = 128, kTokens = 2048;
 
 // Original inputs that deviate from those that arrive: in part as these say, in part by chance.
 struct DeviatingLayer {
   DeviatingLayer()
-      : x(correlated_inputs(kTokens, kCols, 0.8, 1)),
+      : x(correlated_inputs(kTokens, kInputs, 0.8, 1)),
         original(deviated()),
         few_x(first(x)),
         few_originals(first(original)),
-        weight(weight_like(48, kCols, 2)),
+        weight(weight_like(48, kInputs, 2)),
         statistics(builder.pool(), few_x, 2, &few_originals) {
-    const ModuleInfo& module = builder.linear(testing::kDownProj, ModuleRole::kDown, 3, weight.rows(), kCols);
+    const ModuleInfo& module =
+        builder.linear(testing::kDownProj, ModuleRole::kDown, 3, weight.rows(), kInputs);
     unit.modules.push_back(work_of(module, weight, &statistics.values()));
   }
 
   Matrix deviated() const {
-    Matrix result = random_matrix(kTokens, kCols, 3, 0.8);
+    Matrix result = random_matrix(kTokens, kInputs, 3, 0.8);
     for (std::int64_t t = 0; t < kTokens; ++t) {
-      for (std::int64_t c = 0; c < kCols; ++c)
-        result.at(t, c) += x.at(t, c) + 0.2f * x.at(t, (c + 5) % kCols);
+      for (std::int64_t c = 0; c < kInputs; ++c)
+        result.at(t, c) += x.at(t, c) + 0.2f * x.at(t, (c + 5) % kInputs);
     }
     return result;
   }
   // The target is found on the first tokens, and judged by the others.
   static Matrix first(const Matrix& all) {
-    Matrix few(kFewTokens, kCols);
-    std::copy_n(all.data(), kFewTokens * kCols, few.data());
+    Matrix few(kFewTokens, kInputs);
+    std::copy_n(all.data(), kFewTokens * kInputs, few.data());
     return few;
   }
 
@@ -63,7 +64,7 @@ struct DeviatingLayer {
     for (std::int64_t t = kFewTokens; t < kTokens; ++t) {
       for (std::int64_t r = 0; r < weight.rows(); ++r) {
         double y = 0;
-        for (std::int64_t c = 0; c < kCols; ++c) {
+        for (std::int64_t c = 0; c < kInputs; ++c) {
           y += static_cast<double>(a.at(r, c)) * static_cast<double>(x.at(t, c)) -
                static_cast<double>(weight.at(r, c)) * static_cast<double>(original.at(t, c));
         }

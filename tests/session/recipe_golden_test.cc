@@ -39,7 +39,7 @@ std::string sorted(const Json& json) {
   return nlohmann::json::parse(json.dump()).dump(1);
 }
 
-std::string name_of(const testing::TestParamInfo<fs::path>& info) {
+std::string name_of(const ::testing::TestParamInfo<fs::path>& info) {
   return std::regex_replace(info.param.filename().string(), std::regex("[^A-Za-z0-9]"), "_");
 }
 
@@ -61,7 +61,7 @@ void expect_same_meaning(const std::string& text, const Recipe& recipe) {
   EXPECT_EQ(meaning_of(*again), meaning_of(recipe));
 }
 
-class ValidRecipe : public testing::TestWithParam<fs::path> {};
+class ValidRecipe : public ::testing::TestWithParam<fs::path> {};
 
 TEST_P(ValidRecipe, HasTheCanonicalFormOfTheReference) {
   const auto recipe = load_recipe(GetParam().string());
@@ -135,9 +135,9 @@ TEST(ValidRecipes, SelectStagesAsTheReference) {
   EXPECT_EQ(selections, 4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, ValidRecipe, testing::ValuesIn(recipes_in("valid")), name_of);
+INSTANTIATE_TEST_SUITE_P(Golden, ValidRecipe, ::testing::ValuesIn(recipes_in("valid")), name_of);
 
-class InvalidRecipe : public testing::TestWithParam<fs::path> {};
+class InvalidRecipe : public ::testing::TestWithParam<fs::path> {};
 
 // What goes wrong only with a model (apply_*) is tested with the plan.
 TEST_P(InvalidRecipe, IsRefusedWithAReason) {
@@ -156,7 +156,7 @@ TEST_P(InvalidRecipe, IsRefusedWithAReason) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, InvalidRecipe, testing::ValuesIn(recipes_in("invalid")), name_of);
+INSTANTIATE_TEST_SUITE_P(Golden, InvalidRecipe, ::testing::ValuesIn(recipes_in("invalid")), name_of);
 
 // Four of them are accepted by default, since users mean something clear by them (docs/recipes.md).
 TEST(InvalidRecipes, FourAreReadWithTheirObviousMeaningUnlessStrict) {
@@ -166,8 +166,8 @@ TEST(InvalidRecipes, FourAreReadWithTheirObviousMeaningUnlessStrict) {
     const auto recipe = load_recipe(path.string());
     if (recipe.ok() && recipe_to_json(*recipe).ok() && !name.starts_with("apply_")) accepted.push_back(name);
   }
-  EXPECT_THAT(accepted, testing::ElementsAre("awq_with_scheme.yaml", "null_body.yaml", "python_tag.yaml",
-                                             "variable_not_substituted.yaml"));
+  EXPECT_THAT(accepted, ::testing::ElementsAre("awq_with_scheme.yaml", "null_body.yaml", "python_tag.yaml",
+                                               "variable_not_substituted.yaml"));
 }
 
 }  // namespace

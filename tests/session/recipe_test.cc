@@ -14,7 +14,7 @@
 namespace nibble {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 const std::string kHead = "quant_stage:\n  quant_modifiers:\n    ";
 
@@ -72,7 +72,7 @@ TEST(RecipeTest, LeftoversOfOlderReleasesAreNotedAndStrictRulesRefuseThem) {
   const std::string text = kHead + "GPTQModifier: {scheme: W4A16, offload_hessians: true}";
   const auto recipe = parse(text);
   ASSERT_TRUE(recipe.ok());
-  EXPECT_THAT(recipe->warnings, testing::ElementsAre(HasSubstr("offload_hessians has no effect")));
+  EXPECT_THAT(recipe->warnings, ::testing::ElementsAre(HasSubstr("offload_hessians has no effect")));
   EXPECT_THAT(error_of(text, {.rules = {.strict = true}}),
               HasSubstr("unknown argument \"offload_hessians\""));
 }
@@ -112,8 +112,8 @@ TEST(RecipeTest, ModifiersOfOneClassKeepTheirOrderInTheWrittenRecipe) {
   ASSERT_TRUE(again.ok());
   std::vector<std::string> order;
   for (const ModifierConfig& modifier : again->modifiers) order.push_back(modifier.class_name());
-  EXPECT_THAT(order, testing::ElementsAre("SmoothQuantModifier", "GPTQModifier", "SmoothQuantModifier",
-                                          "QuantizationModifier"));
+  EXPECT_THAT(order, ::testing::ElementsAre("SmoothQuantModifier", "GPTQModifier", "SmoothQuantModifier",
+                                            "QuantizationModifier"));
 }
 
 TEST(RecipeTest, NullArgumentsSurviveWriting) {
@@ -145,7 +145,7 @@ TEST(RecipeShortcutTest, SchemeAndMethodStandForARecipe) {
   ASSERT_EQ(recipe->modifiers.size(), 2u);
   EXPECT_EQ(recipe->modifiers[0].class_name(), "AWQModifier");
   EXPECT_EQ(recipe->modifiers[1].arguments.text("scheme"), "w4a16");
-  EXPECT_THAT(recipe->modifiers[1].arguments.texts("ignore"), testing::ElementsAre("lm_head"));
+  EXPECT_THAT(recipe->modifiers[1].arguments.texts("ignore"), ::testing::ElementsAre("lm_head"));
 }
 
 TEST(RecipeShortcutTest, GroupSizeReplacesThatOfThePreset) {

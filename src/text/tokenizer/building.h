@@ -2,6 +2,11 @@
 // Pieces that the readers of formats other than tokenizer.json put their specs together from.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -11,6 +16,9 @@
 #include "text/tokenizer/spec.h"
 
 namespace nibble::text {
+
+// The types of sentencepiece_model.proto's pieces, which tokenizer.ggml.token_type has taken over.
+enum PieceType : std::int32_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
 
 inline constexpr std::string_view kByteLevelDecoder =
     R"({"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true})";
@@ -38,5 +46,19 @@ std::vector<Merge> merges_of_ranked_tokens(const Vocabulary& vocabulary,
 
 // 0 for the largest score; equal scores have equal ranks.
 std::vector<std::uint32_t> ranks_of_scores(const std::vector<double>& scores);
+
+// visit(number, line) of each line, numbered from 0; the line ending, \n or \r\n, is not part of it. An error
+// says which line it is about, counted from 1.
+template <class Visit>
+Status for_each_line(std::string_view text, Visit visit) {
+  for (std::size_t number = 0; !text.empty(); ++number) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    TRY(visit(number, line).at(fmt::format("line {}", number + 1)));
+  }
+  return {};
+}
 
 }  // namespace nibble::text

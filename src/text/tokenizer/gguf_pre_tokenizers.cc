@@ -72,13 +72,13 @@ const GgufPreTokenizer kAya{.expressions = {kDigitGroupsToBoundary, kO200k}};
 const GgufPreTokenizer kDefault{
     .expressions = {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2Words, kDigitRuns, "[0-9][0-9][0-9]"}};
 
-struct Named {
+struct NamedPreTokenizer {
   std::string_view name;
   GgufPreTokenizer pre;
 };
 
-const std::vector<Named>& table() {
-  static const std::vector<Named> names = {
+const std::vector<NamedPreTokenizer>& table() {
+  static const std::vector<NamedPreTokenizer> names = {
       {"default", kDefault},
       {"gpt-2", kGpt2},
       {"phi-2", kGpt2},
@@ -212,7 +212,7 @@ std::string split_json(std::string_view expression) {
 
 Result<GgufPreTokenizer> gguf_pre_tokenizer(std::string_view name) {
   if (name.empty()) name = "default";
-  for (const Named& named : table()) {
+  for (const NamedPreTokenizer& named : table()) {
     if (named.name == name) return named.pre;
   }
   std::vector<std::string> names;
@@ -223,7 +223,7 @@ Result<GgufPreTokenizer> gguf_pre_tokenizer(std::string_view name) {
 
 std::vector<std::string_view> gguf_pre_tokenizer_names() {
   std::vector<std::string_view> names;
-  for (const Named& named : table()) names.push_back(named.name);
+  for (const NamedPreTokenizer& named : table()) names.push_back(named.name);
   return names;
 }
 

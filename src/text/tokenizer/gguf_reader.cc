@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tokenizer.ggml.* keys of a GGUF file, read as llama.cpp reads them and written down as a tokenizer.json
-// would say it. Token types there: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
+// would say it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,13 +11,11 @@
 #include "text/tokenizer/charsmap.h"
 #include "text/tokenizer/gguf_pre_tokenizers.h"
 #include "text/tokenizer/loaders.h"
+#include "text/tokenizer/unicode.h"
 
 namespace nibble::text {
 namespace {
 
-enum TokenType : std::int32_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
-
-constexpr std::string_view kMeta = "\xE2\x96\x81";  // U+2581
 constexpr std::string_view kMetaToSpaceDecoder =
     R"({"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"})";
 constexpr std::string_view kSpaceToMeta = R"({"type":"Replace","pattern":{"String":" "},"content":"▁"})";
@@ -250,22 +248,22 @@ Result<TokenizerSpec> read_unigram(const GgufVocabulary& gguf) {
   return spec;
 }
 
-struct Kind {
+struct GgufKind {
   std::string_view name;
   bool needs_scores;
   Result<TokenizerSpec> (*read)(const GgufVocabulary& gguf);
 };
-constexpr std::array<Kind, 5> kKinds = {{{"gpt2", false, read_bpe},
-                                         {"llama", true, read_spm},
-                                         {"bert", false, read_bert},
-                                         {"t5", true, read_unigram},
-                                         {"gemma4", false, read_bpe}}};
+constexpr std::array<GgufKind, 5> kKinds = {{{"gpt2", false, read_bpe},
+                                             {"llama", true, read_spm},
+                                             {"bert", false, read_bert},
+                                             {"t5", true, read_unigram},
+                                             {"gemma4", false, read_bpe}}};
 
 }  // namespace
 
 Result<TokenizerSpec> read_gguf_vocabulary(const GgufVocabulary& gguf) {
   std::vector<std::string> names;
-  for (const Kind& kind : kKinds) {
+  for (const GgufKind& kind : kKinds) {
     names.emplace_back(kind.name);
     if (kind.name != gguf.model) continue;
     TRY(check_sizes(gguf, kind.needs_scores));

@@ -14,8 +14,6 @@
 namespace nibble::text {
 namespace {
 
-constexpr std::string_view kMeta = "\xE2\x96\x81";  // U+2581, stands for a space
-
 struct Options {
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;

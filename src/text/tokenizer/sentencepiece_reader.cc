@@ -17,7 +17,6 @@
 namespace nibble::text {
 namespace {
 
-enum PieceType : std::int64_t { kNormal = 1, kUnknown, kControl, kUserDefined, kUnused, kByte };
 enum ModelType : std::int64_t { kUnigramType = 1, kBpeType, kWordType, kCharType };
 
 struct Piece {

@@ -15,7 +15,7 @@
 namespace nibble::text {
 namespace {
 
-using Named = std::vector<std::pair<std::string, TokenId>>;
+using NamedTokens = std::vector<std::pair<std::string, TokenId>>;
 
 struct Family {
   std::string_view name;
@@ -25,11 +25,11 @@ struct Family {
   bool whole_words_first;  // a piece that is a token needs no merges
   std::string_view bos, eos;
   bool adds_bos;
-  Named (*specials)(const TokenizerSettings& settings);
+  NamedTokens (*specials)(const TokenizerSettings& settings);
 };
 
 // 256 places from 128000 on. The second generation (3.1 and later) named three of the reserved ones.
-Named llama3_specials(const TokenizerSettings& settings) {
+NamedTokens llama3_specials(const TokenizerSettings& settings) {
   std::vector<std::string> names{"<|begin_of_text|>", "<|end_of_text|>"};
   int reserved = 0;
   const auto reserve = [&](int count) {
@@ -44,31 +44,31 @@ Named llama3_specials(const TokenizerSettings& settings) {
   names.emplace_back("<|eot_id|>");
   if (second) names.emplace_back("<|python_tag|>");
   reserve(static_cast<int>(256 - names.size()));
-  Named specials;
+  NamedTokens specials;
   for (std::size_t i = 0; i < names.size(); ++i)
     specials.emplace_back(names[i], 128000 + static_cast<TokenId>(i));
   return specials;
 }
 
-Named qwen_specials(const TokenizerSettings& settings) {
-  Named specials{{"<|endoftext|>", 151643}, {"<|im_start|>", 151644}, {"<|im_end|>", 151645}};
+NamedTokens qwen_specials(const TokenizerSettings& settings) {
+  NamedTokens specials{{"<|endoftext|>", 151643}, {"<|im_start|>", 151644}, {"<|im_end|>", 151645}};
   const bool first_generation = settings.tokenizer_class == "QWenTokenizer" || settings.model_type == "qwen";
   for (int i = 0; first_generation && i < 205; ++i)
     specials.emplace_back(fmt::format("<|extra_{}|>", i), 151646 + i);
   return specials;
 }
 
-Named cl100k_specials(const TokenizerSettings&) {
+NamedTokens cl100k_specials(const TokenizerSettings&) {
   return {{"<|endoftext|>", 100257},
           {"<|fim_prefix|>", 100258},
           {"<|fim_middle|>", 100259},
           {"<|fim_suffix|>", 100260},
           {"<|endofprompt|>", 100276}};
 }
-Named o200k_specials(const TokenizerSettings&) {
+NamedTokens o200k_specials(const TokenizerSettings&) {
   return {{"<|endoftext|>", 199999}, {"<|endofprompt|>", 200018}};
 }
-Named gpt2_specials(const TokenizerSettings&) {
+NamedTokens gpt2_specials(const TokenizerSettings&) {
   return {{"<|endoftext|>", 50256}};
 }
 
@@ -86,29 +86,20 @@ const Family kFamilies[] = {
     {"gpt2", 50256, "", false, true, "", "<|endoftext|>", false, gpt2_specials},
 };
 
-// Calls visit(token bytes, rank) for each line.
-template <class Visit>
-Status for_each_line(std::string_view text, Visit visit) {
-  for (std::size_t number = 1; !text.empty(); ++number) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.empty()) continue;
-    const std::size_t space = line.find(' ');
-    const std::string where = fmt::format("line {}", number);
-    if (space == std::string_view::npos)
-      return Status(bad_data("a line must hold a base64 token and its rank")).at(where);
-    TRY_ASSIGN(const std::string token, decode_base64(line.substr(0, space)).at(where));
-    TokenId rank = -1;
-    const char* last = line.data() + line.size();
-    const auto parsed = std::from_chars(line.data() + space + 1, last, rank);
-    if (parsed.ec != std::errc() || parsed.ptr != last || token.empty()) {
-      return Status(bad_data(fmt::format("\"{}\" is not a rank", line.substr(space + 1)))).at(where);
-    }
-    TRY(visit(token, rank).at(where));
-  }
-  return {};
+struct RankedToken {
+  std::string token;  // bytes
+  TokenId rank = -1;
+};
+Result<RankedToken> read_rank(std::string_view line) {
+  const std::size_t space = line.find(' ');
+  if (space == std::string_view::npos) return bad_data("a line must hold a base64 token and its rank");
+  RankedToken ranked;
+  TRY_ASSIGN(ranked.token, decode_base64(line.substr(0, space)));
+  const char* last = line.data() + line.size();
+  const auto parsed = std::from_chars(line.data() + space + 1, last, ranked.rank);
+  if (parsed.ec != std::errc() || parsed.ptr != last || ranked.token.empty())
+    return bad_data(fmt::format("\"{}\" is not a rank", line.substr(space + 1)));
+  return ranked;
 }
 
 Result<const Family*> family_of(TokenId ranks) {
@@ -134,8 +125,10 @@ bool looks_like_tiktoken(std::string_view text) {
 Result<TokenizerSpec> read_tiktoken(std::string_view text, const TokenizerSettings& settings) {
   TokenizerSpec spec;
   Vocabulary& vocabulary = spec.model.vocabulary;
-  TRY(for_each_line(text, [&](const std::string& token, TokenId rank) {
-    return vocabulary.add(bytes_to_byte_level(token), rank);
+  TRY(for_each_line(text, [&](std::size_t, std::string_view line) -> Status {
+    if (line.empty()) return {};
+    TRY_ASSIGN(const RankedToken ranked, read_rank(line));
+    return vocabulary.add(bytes_to_byte_level(ranked.token), ranked.rank);
   }));
   const TokenId ranks = vocabulary.end_id();
   TRY_ASSIGN(const Family* family, family_of(ranks));

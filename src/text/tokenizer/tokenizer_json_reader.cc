@@ -249,10 +249,10 @@ Result<ModelKind> model_kind(const Json& model, const Handler& handler) {
                                                          : "WordLevel";
   }
   const std::vector<std::string> names{"BPE", "Unigram", "WordPiece", "WordLevel"};
-  constexpr std::array kKinds{ModelKind::kBpe, ModelKind::kUnigram, ModelKind::kWordPiece,
-                              ModelKind::kWordLevel};
+  constexpr std::array kModelKinds{ModelKind::kBpe, ModelKind::kUnigram, ModelKind::kWordPiece,
+                                   ModelKind::kWordLevel};
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (names[i] == type) return kKinds[i];
+    if (names[i] == type) return kModelKinds[i];
   }
   return bad_data(fmt::format("unknown model type \"{}\"; known are {}", type, join_or(names)),
                   did_you_mean(type, names));

@@ -5,11 +5,10 @@
 
 #include "base/json.h"
 #include "text/tokenizer/pipeline.h"
+#include "text/tokenizer/unicode.h"
 
 namespace nibble::text {
 namespace {
-
-constexpr std::string_view kMeta = "\xE2\x96\x81";  // U+2581, stands for a space
 
 std::string json_quoted(std::string_view text) {
   return Json(std::string(text)).dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -27,6 +27,7 @@ enum CharClass : std::uint16_t {
 };
 
 inline constexpr char32_t kReplacement = 0xFFFD;
+inline constexpr std::string_view kMeta = "\xE2\x96\x81";  // U+2581, SentencePiece's sign for a space
 
 std::uint16_t char_class_slow(char32_t code);
 extern const std::array<std::uint16_t, 128> kAsciiClass;

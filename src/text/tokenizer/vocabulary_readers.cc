@@ -15,18 +15,6 @@
 namespace nibble::text {
 namespace {
 
-template <class Visit>
-Status for_each_line(std::string_view text, Visit visit) {
-  for (std::size_t number = 0; !text.empty(); ++number) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    TRY(visit(number, line).at(fmt::format("line {}", number + 1)));
-  }
-  return {};
-}
-
 Status read_merges(std::string_view text, ModelSpec& spec) {
   return for_each_line(text, [&](std::size_t, std::string_view line) -> Status {
     if (line.empty() || line.starts_with("#version")) return {};
