@@ -20,8 +20,17 @@ std::byte* allocate_bytes(std::size_t bytes) {
   void* memory = std::aligned_alloc(alignment, padded == 0 ? alignment : padded);
   if (memory == nullptr) throw std::bad_alloc();
   if (alignment == kHugePage) ::madvise(memory, padded, MADV_HUGEPAGE);
-  std::memset(memory, 0, bytes);
   return static_cast<std::byte*>(memory);
+}
+
+std::byte* zeroed_bytes(std::size_t bytes) {
+  std::byte* memory = allocate_bytes(bytes);
+  std::memset(memory, 0, bytes);
+  return memory;
+}
+
+std::shared_ptr<std::byte> shared(std::byte* memory) {
+  return {memory, [](std::byte* p) { std::free(p); }};
 }
 
 template <class T, class Decode>
@@ -48,14 +57,19 @@ std::string to_string(const Shape& shape) {
 }
 
 std::shared_ptr<std::byte> allocate_aligned(std::size_t bytes) {
-  return {allocate_bytes(bytes), [](std::byte* p) { std::free(p); }};
+  return shared(zeroed_bytes(bytes));
 }
 
-Tensor::Tensor(DType dtype, Shape shape) : dtype_(dtype), shape_(std::move(shape)) {
-  const std::shared_ptr<std::byte> memory = allocate_aligned(byte_size());
-  writable_ = memory.get();
-  data_ = writable_;
-  keeper_ = memory;
+Tensor Tensor::for_overwrite(DType dtype, Shape shape) {
+  const std::size_t bytes = static_cast<std::size_t>(element_count(shape)) * dtype_bytes(dtype);
+  const std::shared_ptr<std::byte> memory = shared(allocate_bytes(bytes));
+  Tensor result(dtype, std::move(shape), memory.get(), memory);
+  result.writable_ = memory.get();
+  return result;
+}
+
+Tensor::Tensor(DType dtype, Shape shape) : Tensor(for_overwrite(dtype, std::move(shape))) {
+  if (byte_size() > 0) std::memset(writable_, 0, byte_size());
 }
 
 Tensor::Tensor(DType dtype, Shape shape, const std::byte* bytes, std::shared_ptr<const void> keeper)
@@ -120,7 +134,7 @@ std::vector<float> Tensor::to_f32() const {
 }
 
 Tensor Tensor::from_f32(DType dtype, Shape shape, std::span<const float> values) {
-  Tensor tensor(dtype, std::move(shape));
+  Tensor tensor = for_overwrite(dtype, std::move(shape));
   CHECK(tensor.size() == static_cast<std::int64_t>(values.size()), "shape and number of values differ");
   if (dtype == DType::kF32) {
     if (!values.empty()) std::memcpy(tensor.mutable_bytes().data(), values.data(), values.size_bytes());
@@ -134,13 +148,20 @@ Tensor Tensor::from_f32(DType dtype, Shape shape, std::span<const float> values)
   return tensor;
 }
 
-Matrix::Matrix(std::int64_t rows, std::int64_t cols)
-    : rows_(rows),
-      cols_(cols),
-      data_(reinterpret_cast<float*>(allocate_bytes(static_cast<std::size_t>(rows * cols) * sizeof(float)))) {
+Matrix Matrix::for_overwrite(std::int64_t rows, std::int64_t cols) {
+  Matrix result;
+  result.rows_ = rows;
+  result.cols_ = cols;
+  result.data_.reset(
+      reinterpret_cast<float*>(allocate_bytes(static_cast<std::size_t>(rows * cols) * sizeof(float))));
+  return result;
 }
 
-Matrix::Matrix(const Matrix& other) : Matrix(other.rows_, other.cols_) {
+Matrix::Matrix(std::int64_t rows, std::int64_t cols) : Matrix(for_overwrite(rows, cols)) {
+  if (!empty()) std::memset(data_.get(), 0, values().size_bytes());
+}
+
+Matrix::Matrix(const Matrix& other) : Matrix(for_overwrite(other.rows_, other.cols_)) {
   if (!other.empty()) std::memcpy(data_.get(), other.data_.get(), other.values().size_bytes());
 }
 

@@ -32,6 +32,8 @@ class Tensor {
   Tensor() = default;
   // Owned and zero-filled.
   Tensor(DType dtype, Shape shape);
+  // Owned, for a caller that writes every element: fresh pages are first touched there, by all its threads.
+  static Tensor for_overwrite(DType dtype, Shape shape);
   // A view of `bytes` (element_count * dtype_bytes of them); `keeper` keeps them alive.
   Tensor(DType dtype, Shape shape, const std::byte* bytes, std::shared_ptr<const void> keeper);
 
@@ -78,7 +80,7 @@ class Tensor {
 
 template <class T>
 Tensor Tensor::of(DType dtype, Shape shape, std::span<const T> values) {
-  Tensor tensor(dtype, std::move(shape));
+  Tensor tensor = for_overwrite(dtype, std::move(shape));
   CHECK(tensor.size() == static_cast<std::int64_t>(values.size()), "shape and number of values differ");
   std::span<T> out = tensor.as_mutable<T>();
   for (std::size_t i = 0; i < values.size(); ++i) out[i] = values[i];
@@ -90,6 +92,8 @@ class Matrix {
  public:
   Matrix() = default;
   Matrix(std::int64_t rows, std::int64_t cols);  // zero-filled
+  // For a caller that writes every element.
+  static Matrix for_overwrite(std::int64_t rows, std::int64_t cols);
   Matrix(const Matrix& other);
   Matrix& operator=(const Matrix& other);
   Matrix(Matrix&&) noexcept = default;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <exception>
@@ -19,6 +20,32 @@
 namespace nibble {
 namespace {
 thread_local bool inside_task = false;
+
+// Jobs follow each other within microseconds, and waking a sleeping thread takes longer than most of them:
+// who waits looks for this long before it sleeps.
+constexpr std::chrono::microseconds kLooks{50};
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// True once `ready()` holds, false when it did not for kLooks.
+template <class Ready>
+bool look_for(Ready ready) {
+  if (ready()) return true;
+  const auto end = std::chrono::steady_clock::now() + kLooks;
+  do {
+    for (int i = 0; i < 16; ++i) {
+      if (ready()) return true;
+      pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
 }  // namespace
 
 struct ThreadPool::State {
@@ -33,10 +60,13 @@ struct ThreadPool::State {
   std::int64_t count = 0;
   std::int64_t grain = 1;
   std::atomic<std::int64_t> next{0};
-  std::uint64_t generation = 0;
-  int active = 0;
-  bool stopping = false;
   std::exception_ptr failure;
+
+  // Written under `mutex`, looked at without it.
+  std::atomic<std::uint64_t> generation{0};
+  std::atomic<int> active{0};  // workers inside the job; one that comes when it is no longer open stays out
+  bool open = false;
+  std::atomic<bool> stopping{false};
 
   void run_chunks() {
     inside_task = true;
@@ -54,19 +84,53 @@ struct ThreadPool::State {
     inside_task = false;
   }
 
-  void work() {
-    std::uint64_t seen = 0;
+  // False when the pool ends. Afterwards `seen` is the job's number and the worker counts as active.
+  bool enter_next_job(std::uint64_t& seen) {
+    const auto is_new = [&] { return stopping || generation != seen; };
     for (;;) {
-      {
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return stopping || generation != seen; });
-        if (stopping) return;
-        seen = generation;
-      }
+      look_for(is_new);
+      std::unique_lock lock(mutex);
+      wake.wait(lock, is_new);
+      if (stopping) return false;
+      seen = generation;
+      if (!open) continue;
+      ++active;
+      return true;
+    }
+  }
+
+  void work() {
+    for (std::uint64_t seen = 0; enter_next_job(seen);) {
       run_chunks();
       const std::scoped_lock lock(mutex);
       if (--active == 0) idle.notify_one();
     }
+  }
+
+  void start(std::int64_t items, std::int64_t items_per_chunk,
+             const std::function<void(std::int64_t, std::int64_t)>& chunk_body) {
+    {
+      const std::scoped_lock lock(mutex);
+      body = &chunk_body;
+      count = items;
+      grain = items_per_chunk;
+      next.store(0, std::memory_order_relaxed);
+      failure = nullptr;
+      open = true;
+      ++generation;
+    }
+    wake.notify_all();
+  }
+
+  void wait_for_all() {
+    {
+      const std::scoped_lock lock(mutex);
+      open = false;
+    }
+    const auto is_done = [&] { return active == 0; };
+    look_for(is_done);
+    std::unique_lock lock(mutex);
+    idle.wait(lock, is_done);
   }
 };
 
@@ -99,20 +163,9 @@ void ThreadPool::parallel_for(std::int64_t count, std::int64_t grain,
   }
   State& s = *state_;
   const std::scoped_lock entry(s.entry);
-  {
-    const std::scoped_lock lock(s.mutex);
-    s.body = &body;
-    s.count = count;
-    s.grain = grain;
-    s.next.store(0, std::memory_order_relaxed);
-    s.active = static_cast<int>(s.workers.size());
-    s.failure = nullptr;
-    ++s.generation;
-  }
-  s.wake.notify_all();
+  s.start(count, grain, body);
   s.run_chunks();
-  std::unique_lock lock(s.mutex);
-  s.idle.wait(lock, [&] { return s.active == 0; });
+  s.wait_for_all();
   if (s.failure) std::rethrow_exception(s.failure);
 }
 

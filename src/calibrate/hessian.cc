@@ -41,9 +41,9 @@ void HessianAccumulator::add(ThreadPool& pool, const float* inputs, std::int64_t
   sequences_ += sequences;
   for (std::int64_t first = 0; first < tokens;) {
     const std::int64_t count = std::min(tokens - first, kTokensPerPartial - pending_);
-    if (partial_.empty()) partial_ = Matrix(cols_, cols_);
+    if (partial_.empty()) partial_ = Matrix::for_overwrite(cols_, cols_);
     const float* x = inputs + first * stride;
-    kernels::syrk_tn_upper(pool, cols_, count, x, stride, 1.0f, partial_.data(), cols_);
+    kernels::syrk_tn_upper(pool, cols_, count, x, stride, 1.0f, partial_.data(), cols_, pending_ > 0);
     pool.parallel_for(cols_, 256, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = 0; t < count; ++t) {
         for (std::int64_t c = begin; c < end; ++c) sums_[static_cast<std::size_t>(c)] += x[t * stride + c];
@@ -61,74 +61,61 @@ void HessianAccumulator::flush(ThreadPool& pool) {
   pool.parallel_for(cols_, 64, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t r = first; r < last; ++r) {
       double* total = totals_.data() + r * cols_ - r * (r - 1) / 2;
-      float* row = partial_.data() + r * cols_;
-      for (std::int64_t c = r; c < cols_; ++c) {
-        *total++ += static_cast<double>(row[c]);
-        row[c] = 0;
-      }
+      const float* row = partial_.data() + r * cols_;
+      for (std::int64_t c = r; c < cols_; ++c) *total++ += static_cast<double>(row[c]);
     }
   });
   pending_ = 0;
 }
 
-void HessianAccumulator::settle() {
-  ThreadPool alone(1);
-  flush(alone);
+void HessianAccumulator::settle(ThreadPool& pool) {
+  flush(pool);
   partial_ = Matrix();
 }
 
-void HessianAccumulator::merge(HessianAccumulator& other) {
+void HessianAccumulator::merge(ThreadPool& pool, HessianAccumulator& other) {
   CHECK(cols_ == other.cols_, "merged statistics have the same width");
-  settle();
-  other.settle();
-  for (std::size_t i = 0; i < totals_.size(); ++i) totals_[i] += other.totals_[i];
+  settle(pool);
+  other.settle(pool);
+  const auto count = static_cast<std::int64_t>(totals_.size());
+  pool.parallel_for(count, 1 << 16, [&](std::int64_t first, std::int64_t last) {
+    for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i)
+      totals_[i] += other.totals_[i];
+  });
   for (std::size_t i = 0; i < sums_.size(); ++i) sums_[i] += other.sums_[i];
   tokens_ += other.tokens_;
   sequences_ += other.sequences_;
 }
 
-std::span<const double> HessianAccumulator::totals() {
-  settle();
-  return totals_;
-}
-
-Result<HessianAccumulator> HessianAccumulator::restore(std::int64_t cols, std::span<const double> totals,
-                                                       std::span<const double> sums, std::int64_t tokens,
-                                                       std::int64_t sequences) {
-  if (cols < 1 || static_cast<std::int64_t>(sums.size()) != cols ||
-      static_cast<std::int64_t>(totals.size()) != cols * (cols + 1) / 2 || tokens < 0 || sequences < 0) {
-    return bad_data(
-        fmt::format("second moments of {} channels hold {} totals and {} sums, expected {} and {}", cols,
-                    totals.size(), sums.size(), cols * (cols + 1) / 2, cols));
-  }
-  HessianAccumulator result(cols);
-  result.totals_.assign(totals.begin(), totals.end());
-  result.sums_.assign(sums.begin(), sums.end());
-  result.tokens_ = tokens;
-  result.sequences_ = sequences;
-  return result;
-}
-
-Result<Hessian> HessianAccumulator::finish(bool centred) {
-  settle();
+Result<Hessian> HessianAccumulator::finish(ThreadPool& pool, bool centred) {
+  settle(pool);
   if (tokens_ == 0) return no_tokens();
-  Hessian result{.values = Matrix(cols_, cols_),
+  const auto diagonal = [this](std::int64_t r) { return totals_.data() + r * cols_ - r * (r - 1) / 2; };
+  for (std::int64_t r = 0; r < cols_; ++r) {
+    if (!std::isfinite(*diagonal(r))) return not_finite("second moment", r);
+  }
+  Hessian result{.values = Matrix::for_overwrite(cols_, cols_),
                  .mean = std::vector<double>(static_cast<std::size_t>(cols_)),
                  .tokens = tokens_,
                  .sequences = std::max<std::int64_t>(sequences_, 1),
                  .centred = centred};
   const double scale = 1.0 / static_cast<double>(tokens_);
   for (std::size_t c = 0; c < sums_.size(); ++c) result.mean[c] = sums_[c] * scale;
-  const double* total = totals_.data();
-  for (std::int64_t r = 0; r < cols_; ++r) {
-    if (!std::isfinite(*total)) return not_finite("second moment", r);
-    const double shift = centred ? result.mean[static_cast<std::size_t>(r)] : 0.0;
-    for (std::int64_t c = r; c < cols_; ++c) {
-      const double value = *total++ * scale - shift * result.mean[static_cast<std::size_t>(c)];
-      result.values.at(r, c) = static_cast<float>(value);
-      result.values.at(c, r) = static_cast<float>(value);
+  constexpr std::int64_t kRows = 16;  // a line of the cache in the mirrored columns
+  pool.parallel_for(cols_, kRows, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      const double* total = diagonal(r) - r;
+      const double shift = centred ? result.mean[static_cast<std::size_t>(r)] : 0.0;
+      for (std::int64_t c = r; c < cols_; ++c) {
+        const double value = total[c] * scale - shift * result.mean[static_cast<std::size_t>(c)];
+        result.values.at(r, c) = static_cast<float>(value);
+      }
     }
-  }
+    for (std::int64_t c = first; c < cols_; ++c) {
+      for (std::int64_t r = first; r < std::min(c, last); ++r)
+        result.values.at(c, r) = result.values.at(r, c);
+    }
+  });
   return result;
 }
 
@@ -146,12 +133,12 @@ Hessian centred(Hessian hessian) {
 }
 
 InputShiftAccumulator::InputShiftAccumulator(std::int64_t cols)
-    : sum_(cols, cols), deviation_(static_cast<std::size_t>(cols)) {}
+    : sum_(Matrix::for_overwrite(cols, cols)), deviation_(static_cast<std::size_t>(cols)) {}
 
 void InputShiftAccumulator::add(ThreadPool& pool, const float* inputs, const float* original_inputs,
                                 std::int64_t tokens, std::int64_t stride) {
   const std::int64_t cols = sum_.cols();
-  Matrix deviation(std::min(tokens, kTokensPerShift), cols);
+  Matrix deviation = Matrix::for_overwrite(std::min(tokens, kTokensPerShift), cols);
   for (std::int64_t first = 0; first < tokens; first += kTokensPerShift) {
     const std::int64_t count = std::min(tokens - first, kTokensPerShift);
     const float* x = inputs + first * stride;
@@ -165,19 +152,13 @@ void InputShiftAccumulator::add(ThreadPool& pool, const float* inputs, const flo
         }
       }
     });
-    kernels::gemm_tn(pool, cols, cols, count, deviation.data(), cols, x, stride, sum_.data(), cols, true);
+    kernels::gemm_tn(pool, cols, cols, count, deviation.data(), cols, x, stride, sum_.data(), cols,
+                     tokens_ > 0);
+    tokens_ += count;
   }
-  tokens_ += tokens;
 }
 
-void InputShiftAccumulator::merge(const InputShiftAccumulator& other) {
-  CHECK(sum_.cols() == other.sum_.cols(), "merged statistics have the same width");
-  for (std::int64_t i = 0; i < sum_.rows() * sum_.cols(); ++i) sum_.data()[i] += other.sum_.data()[i];
-  for (std::size_t i = 0; i < deviation_.size(); ++i) deviation_[i] += other.deviation_[i];
-  tokens_ += other.tokens_;
-}
-
-Result<InputShift> InputShiftAccumulator::finish() {
+Result<InputShift> InputShiftAccumulator::finish(ThreadPool& pool) {
   if (tokens_ == 0) return no_tokens();
   InputShift result{.values = std::move(sum_), .mean = std::move(deviation_), .tokens = tokens_};
   const double scale = 1.0 / static_cast<double>(tokens_);
@@ -185,7 +166,11 @@ Result<InputShift> InputShiftAccumulator::finish() {
     result.mean[c] *= scale;
     if (!std::isfinite(result.mean[c])) return not_finite("deviation", static_cast<std::int64_t>(c));
   }
-  for (float& value : result.values.values()) value *= static_cast<float>(scale);
+  pool.parallel_for(result.values.rows(), 16, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      for (float& value : result.values.row(r)) value *= static_cast<float>(scale);
+    }
+  });
   return result;
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Second moments of the inputs of a linear: what GPTQ, SparseGPT, AWQ's exact objective and the target shift
 // are computed from. Sums run in fp32 over a limited number of tokens and are then added to fp64 totals, so
-// their error does not grow with the length of the calibration. Nothing is scaled while summing: totals of
-// two runs add up.
+// their error does not grow with the length of the calibration.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +40,7 @@ class HessianAccumulator {
   void add(ThreadPool& pool, const float* inputs, std::int64_t tokens, std::int64_t stride,
            std::int64_t sequences);
   // Adds the totals of another accumulator of the same width.
-  void merge(HessianAccumulator& other);
+  void merge(ThreadPool& pool, HessianAccumulator& other);
 
   std::int64_t cols() const { return cols_; }
   std::int64_t tokens() const { return tokens_; }
@@ -49,27 +48,20 @@ class HessianAccumulator {
 
   // The mean over tokens. Fails when no token was added or a sum is not finite (an input was NaN or
   // infinite).
-  Result<Hessian> finish(bool centred = false);
+  Result<Hessian> finish(ThreadPool& pool, bool centred = false);
 
   // No more tokens are near: gives back what only sums of many of them need.
-  void settle();
-
-  // The raw totals, for files and merging: the upper triangle by rows, and the sum of x.
-  std::span<const double> totals();
-  std::span<const double> sums() const { return sums_; }
-  static Result<HessianAccumulator> restore(std::int64_t cols, std::span<const double> totals,
-                                            std::span<const double> sums, std::int64_t tokens,
-                                            std::int64_t sequences);
+  void settle(ThreadPool& pool);
 
  private:
-  // Adds the partial sums to the totals; they are zero then.
+  // Adds the partial sums to the totals; none are pending then.
   void flush(ThreadPool& pool);
 
   std::int64_t cols_;
   std::int64_t tokens_ = 0;
   std::int64_t sequences_ = 0;
   std::int64_t pending_ = 0;  // tokens in partial_
-  Matrix partial_;            // upper triangle; allocated from the first token to settle()
+  Matrix partial_;  // upper triangle, arbitrary when nothing is pending; from the first token to settle()
   std::vector<double> totals_;
   std::vector<double> sums_;
 };
@@ -91,13 +83,12 @@ class InputShiftAccumulator {
   // Both arrays hold `tokens` rows with row distance `stride`.
   void add(ThreadPool& pool, const float* inputs, const float* original_inputs, std::int64_t tokens,
            std::int64_t stride);
-  void merge(const InputShiftAccumulator& other);
   std::int64_t tokens() const { return tokens_; }
   // The means over tokens; takes the sums away.
-  Result<InputShift> finish();
+  Result<InputShift> finish(ThreadPool& pool);
 
  private:
-  Matrix sum_;
+  Matrix sum_;  // arbitrary before the first token
   std::vector<double> deviation_;
   std::int64_t tokens_ = 0;
 };

@@ -73,7 +73,7 @@ void InputStatistics::add(ThreadPool& pool, const Chunk& chunk, const Activation
   }
   if (!wishes_.hessian && !wishes_.shift) return;
   for (std::int64_t s = 0; s < chunk.batch.sequences; ++s)
-    moments(part_of(chunk.first_sequence + s)).add(pool, nullptr, 0, cols_, 1);
+    moments(pool, part_of(chunk.first_sequence + s)).add(pool, nullptr, 0, cols_, 1);
 }
 
 void InputStatistics::add_sample(const float* x, std::int64_t rows) {
@@ -97,10 +97,10 @@ void InputStatistics::add_columns(ThreadPool& pool, const float* x, std::int64_t
   });
 }
 
-HessianAccumulator& InputStatistics::moments(int part) {
+HessianAccumulator& InputStatistics::moments(ThreadPool& pool, int part) {
   auto& sum = part == kNotCompared ? rest_sum_ : compared_sum_;
   // Compared sequences come first.
-  if (!sum && part == kNotCompared && compared_sum_) compared_sum_->settle();
+  if (!sum && part == kNotCompared && compared_sum_) compared_sum_->settle(pool);
   if (!sum) sum.emplace(cols_);
   return *sum;
 }
@@ -114,8 +114,9 @@ void InputStatistics::add_moments(ThreadPool& pool, int index, const float* x, c
       sum(pool, index, x, original, taken);
     } else {
       const auto bytes = static_cast<std::size_t>(taken * cols_) * sizeof(float);
-      if (part.x.empty()) part.x = Matrix(block_rows_, cols_);
-      if (original != nullptr && part.original.empty()) part.original = Matrix(block_rows_, cols_);
+      if (part.x.empty()) part.x = Matrix::for_overwrite(block_rows_, cols_);
+      if (original != nullptr && part.original.empty())
+        part.original = Matrix::for_overwrite(block_rows_, cols_);
       std::memcpy(part.x.row(part.waiting).data(), x, bytes);
       if (original != nullptr) std::memcpy(part.original.row(part.waiting).data(), original, bytes);
       part.waiting += taken;
@@ -132,7 +133,7 @@ void InputStatistics::add_moments(ThreadPool& pool, int index, const float* x, c
 
 void InputStatistics::sum(ThreadPool& pool, int part, const float* x, const float* original,
                           std::int64_t rows) {
-  moments(part).add(pool, x, rows, cols_, 0);
+  moments(pool, part).add(pool, x, rows, cols_, 0);
   if (part == kNotCompared) return;
   auto& shift = shift_sums_[static_cast<std::size_t>(part)];
   if (!shift) shift.emplace(cols_);
@@ -151,33 +152,33 @@ Status InputStatistics::finish(ThreadPool& pool) {
     part = Part();
   }
   if (!sampled_.empty()) {
-    sample_ = Matrix(static_cast<std::int64_t>(sampled_.size()) / cols_, cols_);
+    sample_ = Matrix::for_overwrite(static_cast<std::int64_t>(sampled_.size()) / cols_, cols_);
     std::ranges::copy(sampled_, sample_.values().begin());
     sampled_ = {};
   }
-  TRY(finish_shift());
-  return finish_moments();
+  TRY(finish_shift(pool));
+  return finish_moments(pool);
 }
 
 // Every accumulator goes as soon as its result is there: at 11,000 columns each is half a gigabyte.
-Status InputStatistics::finish_moments() {
+Status InputStatistics::finish_moments(ThreadPool& pool) {
   if (compared_sum_ && compared_sum_->tokens() == 0) compared_sum_.reset();
   if (compared_sum_ && rest_sum_) {
-    TRY_ASSIGN(compared_, compared_sum_->finish());
-    rest_sum_->merge(*compared_sum_);
+    TRY_ASSIGN(compared_, compared_sum_->finish(pool));
+    rest_sum_->merge(pool, *compared_sum_);
     compared_sum_.reset();
   }
   auto& all = compared_sum_ ? compared_sum_ : rest_sum_;
   if (!all) return {};
-  TRY_ASSIGN(hessian_, all->finish());
+  TRY_ASSIGN(hessian_, all->finish(pool));
   all.reset();
   return {};
 }
 
-Status InputStatistics::finish_shift() {
+Status InputStatistics::finish_shift(ThreadPool& pool) {
   for (std::size_t half = 0; half < kHalves; ++half) {
     if (!shift_sums_[half]) continue;
-    TRY_ASSIGN(shifts_[half], shift_sums_[half]->finish());
+    TRY_ASSIGN(shifts_[half], shift_sums_[half]->finish(pool));
     shift_sums_[half].reset();
   }
   return {};

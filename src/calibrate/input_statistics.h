@@ -74,14 +74,14 @@ class InputStatistics {
     int part = 0;
   };
   int part_of(std::int64_t sequence) const;
-  HessianAccumulator& moments(int part);
+  HessianAccumulator& moments(ThreadPool& pool, int part);
   std::vector<Run> runs(const Chunk& chunk, const ActivationRows& rows) const;
   void add_sample(const float* x, std::int64_t rows);
   void add_columns(ThreadPool& pool, const float* x, std::int64_t rows);
   void add_moments(ThreadPool& pool, int part, const float* x, const float* original, std::int64_t rows);
   void sum(ThreadPool& pool, int part, const float* x, const float* original, std::int64_t rows);
-  Status finish_moments();
-  Status finish_shift();
+  Status finish_moments(ThreadPool& pool);
+  Status finish_shift(ThreadPool& pool);
 
   std::int64_t cols_;
   InputWishes wishes_;

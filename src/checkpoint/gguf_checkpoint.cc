@@ -151,7 +151,7 @@ class GgufCheckpoint final : public Checkpoint {
     if (native != nullptr && source.scale == 1.0F) {
       return tensor_from_file(source.file->mapped(), source.offset, native->dtype, source.shape);
     }
-    Tensor decoded(DType::kF32, source.shape);
+    Tensor decoded = Tensor::for_overwrite(DType::kF32, source.shape);
     const std::span<float> values = decoded.as_mutable<float>();
     decode_gguf_rows(source.type->type, source.file->mapped()->bytes().subspan(source.offset, source.bytes),
                      values);

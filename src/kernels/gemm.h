@@ -29,8 +29,9 @@ void gemm_tn(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, c
 void syrk_tn(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx, float scale,
              float* h, std::int64_t ldh);
 
-// The same for those who read the upper triangle only: what stands below it is arbitrary.
+// The same for those who read the upper triangle only: what stands below it is arbitrary. h is overwritten
+// unless `accumulate`.
 void syrk_tn_upper(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx,
-                   float scale, float* h, std::int64_t ldh);
+                   float scale, float* h, std::int64_t ldh, bool accumulate);
 
 }  // namespace nibble::kernels

@@ -52,7 +52,7 @@ void Embedding::add_rows(const Context& context, const Matrix& table, std::span<
 }
 
 Result<Matrix> Embedding::apply(const Context& context, const Batch& batch, std::int64_t past) const {
-  Matrix x(batch.tokens(), config_->embedding_dim);
+  Matrix x = Matrix::for_overwrite(batch.tokens(), config_->embedding_dim);
   const auto scale = static_cast<float>(config_->embedding_scale);
   context.pool.parallel_for(x.rows(), kGrain, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t t = first; t < last; ++t) {

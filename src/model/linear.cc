@@ -70,7 +70,7 @@ void StoredLinear::apply_rows(ThreadPool& pool, const float* x, std::int64_t tok
   constexpr std::int64_t kSlice = 2048;
   const std::int64_t cols = info().cols;
   const std::size_t row_bytes = static_cast<std::size_t>(cols) * dtype_bytes(weight_.dtype());
-  Matrix slice(std::min(kSlice, count), cols);
+  Matrix slice = Matrix::for_overwrite(std::min(kSlice, count), cols);
   for (std::int64_t r = 0; r < count; r += kSlice) {
     const std::int64_t rows = std::min(kSlice, count - r);
     const std::byte* bytes = weight_.bytes().data() + static_cast<std::size_t>(first + r) * row_bytes;
@@ -81,7 +81,7 @@ void StoredLinear::apply_rows(ThreadPool& pool, const float* x, std::int64_t tok
 }
 
 Matrix StoredLinear::weight() const {
-  Matrix matrix(info().rows, info().cols);
+  Matrix matrix = Matrix::for_overwrite(info().rows, info().cols);
   weight_.decode_f32(0, matrix.values());
   return matrix;
 }
@@ -99,7 +99,7 @@ Result<Matrix> load_matrix(const Context& context, const Checkpoint& checkpoint,
                      fmt::format("shape is {}, {} is needed", to_string(tensor.shape()), to_string(wanted))))
         .add_context(fmt::format("tensor {}", name));
   }
-  Matrix stored(wanted[0], wanted[1]);
+  Matrix stored = Matrix::for_overwrite(wanted[0], wanted[1]);
   if (kernels::is_convertible(tensor.dtype())) {
     kernels::decode_to_f32(context.pool, tensor.dtype(), tensor.bytes().data(), tensor.size(), stored.data());
   } else {
@@ -108,7 +108,7 @@ Result<Matrix> load_matrix(const Context& context, const Checkpoint& checkpoint,
   checkpoint.release(name);
   TRY(check_finite(context.pool, stored.values()).at(fmt::format("tensor {}", name)));
   if (!transposed) return stored;
-  Matrix matrix(rows, cols);
+  Matrix matrix = Matrix::for_overwrite(rows, cols);
   transpose(context.pool, stored, matrix);
   return matrix;
 }

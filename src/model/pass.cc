@@ -33,7 +33,7 @@ Matrix Workspace::take(std::int64_t rows, std::int64_t cols) {
     free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(i));
     return matrix;
   }
-  return Matrix(rows, cols);
+  return Matrix::for_overwrite(rows, cols);
 }
 
 void Workspace::give(Matrix matrix) {

@@ -55,7 +55,7 @@ class ModelLoader {
     return out;
   }
 
-  Result<std::unique_ptr<Head>> head() const {
+  Result<std::unique_ptr<Head>> head(bool with_lm_head) const {
     std::unique_ptr<Head> out(new Head(config_));
     for (const ModuleInfo& module : description_.modules) {
       switch (module.role) {
@@ -67,7 +67,7 @@ class ModelLoader {
           TRY(load_into(module, out->projection_));
           break;
         case kLmHead:
-          TRY(load_into(module, out->lm_head_));
+          if (with_lm_head) TRY(load_into(module, out->lm_head_));
           break;
         case kSpanHead:
           TRY(load_into(module, out->span_));
@@ -214,7 +214,7 @@ Result<std::unique_ptr<Transformer>> Transformer::open(const Context& context, c
       packs ? operator_factory(model->operators_, OperatorForm::kPacked) : model->options_.linears;
   const ModelLoader loader(context, checkpoint, model->config_, model->description_, held, !whole);
   TRY_ASSIGN(model->embedding_, loader.embedding());
-  TRY_ASSIGN(model->head_, loader.head());
+  TRY_ASSIGN(model->head_, loader.head(model->options_.lm_head));
   if (whole) {
     for (int i = 0; i < static_cast<int>(model->config_.layers); ++i) {
       TRY_ASSIGN(std::unique_ptr<Block> block, model->make_block(context, i, held));
@@ -227,6 +227,10 @@ Result<std::unique_ptr<Transformer>> Transformer::open(const Context& context, c
 void Transformer::drop_vocabulary() {
   embedding_.reset();
   head_->drop_lm_head();
+  for (const ModuleInfo& module : description_.modules) {
+    if ((module.role == kTokenEmbedding || module.role == kLmHead) && !module.weight.empty())
+      checkpoint_->release(module.weight);
+  }
 }
 
 Result<std::unique_ptr<Block>> Transformer::load_block(const Context& context, int index) const {

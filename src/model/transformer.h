@@ -102,6 +102,8 @@ class Transformer {
     LinearFactory linears = nullptr;
     // BF16 or F16: every operation rounds its result to this type, as PyTorch's do (stored_precision.h).
     DType activation_dtype = DType::kF32;
+    // Without it the head has no output table: no logits can be asked for.
+    bool lm_head = true;
   };
   // `checkpoint` must outlive the model.
   static Result<std::unique_ptr<Transformer>> open(const Context& context, const Checkpoint& checkpoint,
@@ -117,7 +119,7 @@ class Transformer {
   Embedding& embedding() { return *embedding_; }
 
   // Neither embed() nor logits will be asked for: gives back the tables of the vocabulary, in fp32 often the
-  // largest of a small model.
+  // largest of a small model, and their pages of the file.
   void drop_vocabulary();
 
   // A block with its weights; the caller owns it. Independent of those that the model holds.

@@ -15,7 +15,7 @@ namespace nibble {
 namespace {
 
 Matrix product(ThreadPool& pool, const Matrix& a, const Matrix& b) {
-  Matrix c(a.rows(), b.cols());
+  Matrix c = Matrix::for_overwrite(a.rows(), b.cols());
   kernels::gemm_nn(pool, a.rows(), b.cols(), a.cols(), a.data(), a.cols(), b.data(), b.cols(), c.data(),
                    c.cols());
   return c;

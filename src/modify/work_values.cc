@@ -36,7 +36,7 @@ Status store_side(const std::string& prefix, const std::optional<QuantizationArg
 
 Matrix weight_matrix(const ModuleWork& work) {
   const std::int64_t rows = work.weight.dim(0);
-  Matrix result(rows, rows == 0 ? 0 : work.weight.size() / rows);
+  Matrix result = Matrix::for_overwrite(rows, rows == 0 ? 0 : work.weight.size() / rows);
   work.weight.decode_f32(0, result.values());
   return result;
 }

@@ -9,7 +9,7 @@ namespace nibble {
 namespace {
 
 Matrix to_matrix(ThreadPool& pool, const Tensor& tensor, std::int64_t rows, std::int64_t cols) {
-  Matrix matrix(rows, cols);
+  Matrix matrix = Matrix::for_overwrite(rows, cols);
   CHECK(tensor.size() == rows * cols, "a weight keeps its shape");
   kernels::decode_to_f32(pool, tensor.dtype(), tensor.bytes().data(), tensor.size(), matrix.data());
   return matrix;

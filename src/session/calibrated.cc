@@ -75,6 +75,7 @@ class Walk {
 
   Status open() {
     Transformer::Options options{.residency = Residency::kStream};
+    options.lm_head = std::ranges::any_of(modifiers(), &Modifier::measures_divergence);
     if (run_.options.reference) options.activation_dtype = run_.storage.model_dtype;
     TRY_ASSIGN(model_, Transformer::open(context_, run_.checkpoint, options));
     if (run_.data == nullptr) return {};

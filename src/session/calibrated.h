@@ -33,8 +33,8 @@ struct CalibratedRun {
   ShardedWriter* writer = nullptr;             // null: nothing is written, the report is all
   MemoryBudget& budget;
   std::filesystem::path spill_folder;
-  std::int64_t chunk_tokens = 2048;  // that go through a block together, at most
-  Ledger* ledger = nullptr;          // null: nothing is written
+  std::int64_t chunk_tokens = 0;  // that go through a block together, at most
+  Ledger* ledger = nullptr;       // null: nothing is written
 };
 
 // Fills the rows of the report. Goes on behind what the ledger holds. Stops between chunks and units, with

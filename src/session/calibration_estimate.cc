@@ -15,7 +15,7 @@
 namespace nibble {
 namespace {
 
-constexpr std::int64_t kMostTokens = 2048;  // full matrix products; more only costs memory
+constexpr std::int64_t kMostTokens = 1024;  // full matrix products; more only costs memory
 constexpr std::int64_t kLeastTokens = 64;
 // Floating point operations of a solver per row and squared column: sweep, candidates for scales, refinement.
 constexpr double kSolverWork = 20;

@@ -106,7 +106,7 @@ Result<StorageRule> storage_rule(const Checkpoint& checkpoint, const std::string
 
 Result<Tensor> cast_tensor(ThreadPool& pool, const Tensor& tensor, DType dtype, std::string_view name) {
   if (tensor.dtype() == dtype) return tensor;
-  Tensor out(dtype, tensor.shape());
+  Tensor out = Tensor::for_overwrite(dtype, tensor.shape());
   std::byte* bytes = out.mutable_bytes().data();
   constexpr std::int64_t kChunk = std::int64_t{1} << 16;
   std::atomic<bool> overflows{false};

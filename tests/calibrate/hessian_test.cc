@@ -44,7 +44,7 @@ TEST(HessianTest, ChunksGiveTheSameAsOneShot) {
   const Matrix x = correlated_inputs(9000, 24, 0.9, 2);
   HessianAccumulator chunks(24);
   for (std::int64_t t = 0; t < 9000; t += 450) chunks.add(pool, x.data() + t * 24, 450, 24, 1);
-  const Hessian a = chunks.finish().value();
+  const Hessian a = chunks.finish(pool).value();
   const Hessian b = hessian_of(pool, x);
   EXPECT_EQ(a.sequences, 20);
   EXPECT_LT(largest_difference(a.values, b.values), 1e-5 * static_cast<double>(b.values.at(0, 0)));
@@ -74,20 +74,10 @@ TEST(HessianTest, MergedPartsEqualTheWholeExactly) {
   whole.add(pool, x.data(), 8192, 20, 16);
   first.add(pool, x.data(), 4096, 20, 8);
   second.add(pool, x.data() + 4096 * 20, 4096, 20, 8);
-  first.merge(second);
+  first.merge(pool, second);
   EXPECT_EQ(first.tokens(), 8192);
   EXPECT_EQ(first.sequences(), 16);
-  EXPECT_TRUE(testing::same_bits(first.finish().value().values, whole.finish().value().values));
-}
-
-TEST(HessianTest, RestoredTotalsGoOn) {
-  ThreadPool pool(1);
-  const Matrix x = correlated_inputs(100, 20, 0.5, 7);
-  HessianAccumulator sum(20);
-  sum.add(pool, x.data(), 100, 20, 1);
-  HessianAccumulator copy = HessianAccumulator::restore(20, sum.totals(), sum.sums(), 100, 1).value();
-  EXPECT_TRUE(testing::same_bits(copy.finish(true).value().values, sum.finish(true).value().values));
-  EXPECT_FALSE(HessianAccumulator::restore(21, sum.totals(), sum.sums(), 100, 1).ok());
+  EXPECT_TRUE(testing::same_bits(first.finish(pool).value().values, whole.finish(pool).value().values));
 }
 
 TEST(HessianTest, CentredFormSubtractsTheMean) {
@@ -104,12 +94,12 @@ TEST(HessianTest, CentredFormSubtractsTheMean) {
 TEST(HessianTest, NoTokenAndBadTokensAreErrors) {
   ThreadPool pool(1);
   HessianAccumulator none(4);
-  EXPECT_FALSE(none.finish().ok());
+  EXPECT_FALSE(none.finish(pool).ok());
   Matrix x(2, 4);
   x.at(1, 2) = std::numeric_limits<float>::infinity();
   HessianAccumulator bad(4);
   bad.add(pool, x.data(), 2, 4, 1);
-  const Result<Hessian> result = bad.finish();
+  const Result<Hessian> result = bad.finish(pool);
   ASSERT_FALSE(result.ok());
   EXPECT_NE(result.error().what.find("channel 2"), std::string::npos);
 }
@@ -117,17 +107,16 @@ TEST(HessianTest, NoTokenAndBadTokensAreErrors) {
 TEST(InputShiftTest, IsTheCrossMomentOfTheDeviation) {
   ThreadPool pool(2);
   const Matrix x = correlated_inputs(2100, 12, 0.5, 9), original = correlated_inputs(2100, 12, 0.6, 10);
-  InputShiftAccumulator sum(12), half(12);
+  InputShiftAccumulator sum(12);
   sum.add(pool, x.data(), original.data(), 1500, 12);
-  half.add(pool, x.data() + 1500 * 12, original.data() + 1500 * 12, 600, 12);
-  sum.merge(half);
-  const InputShift shift = sum.finish().value();
+  sum.add(pool, x.data() + 1500 * 12, original.data() + 1500 * 12, 600, 12);
+  const InputShift shift = sum.finish(pool).value();
   double expected = 0;
   for (std::int64_t t = 0; t < 2100; ++t) {
     expected += static_cast<double>(original.at(t, 3) - x.at(t, 3)) * static_cast<double>(x.at(t, 7)) / 2100;
   }
   EXPECT_NEAR(static_cast<double>(shift.values.at(3, 7)), expected, 1e-4);
-  EXPECT_FALSE(InputShiftAccumulator(3).finish().ok());
+  EXPECT_FALSE(InputShiftAccumulator(3).finish(pool).ok());
 }
 
 }  // namespace

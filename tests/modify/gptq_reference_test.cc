@@ -50,7 +50,7 @@ TEST_P(GptqGolden, CodesEqual) {
   HessianAccumulator sum(x.cols());
   const Matrix seen = rounded_to(dtype, x);
   for (std::int64_t t = 0; t < x.rows(); t += 48) sum.add(pool, seen.data() + t * x.cols(), 48, x.cols(), 1);
-  const Hessian hessian = sum.finish().value();
+  const Hessian hessian = sum.finish(pool).value();
   const GptqReferenceOptions options{.block_size = meta["block_size"].get<std::int64_t>(),
                                      .dampening_frac = meta["dampening_frac"].get<double>(),
                                      .model_dtype = dtype,

@@ -56,7 +56,7 @@ inline Matrix weight_like(std::int64_t rows, std::int64_t cols, std::uint64_t se
 inline Hessian hessian_of(ThreadPool& pool, const Matrix& x, bool centred = false) {
   HessianAccumulator sum(x.cols());
   sum.add(pool, x.data(), x.rows(), x.cols(), 1);
-  return sum.finish(centred).value();
+  return sum.finish(pool, centred).value();
 }
 
 // (a - b) (H + lambda I) (a - b)^T of every row, in fp64.

@@ -29,7 +29,7 @@ TEST_P(SparseGptGolden, MasksEqualAndWeightsAgree) {
   options.block_size = meta["block_size"].get<std::int64_t>();
   options.dampening_frac = meta["dampening_frac"].get<double>();
   options.preserve_sparsity_mask = meta["preserve_sparsity_mask"].get<bool>();
-  const Result<SparsityResult> result = sparsegpt_reference(pool, weight, sum.finish().value(), options);
+  const Result<SparsityResult> result = sparsegpt_reference(pool, weight, sum.finish(pool).value(), options);
   ASSERT_TRUE(result.ok()) << result.error().message();
 
   // With a preserved n:m mask the reference reads the mask of the first block for every block.

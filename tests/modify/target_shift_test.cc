@@ -27,12 +27,12 @@ struct Streams {
   InputShift shift(std::int64_t first, std::int64_t last) {
     InputShiftAccumulator sum(24);
     sum.add(pool, x.data() + first * 24, original.data() + first * 24, last - first, 24);
-    return sum.finish().value();
+    return sum.finish(pool).value();
   }
   Hessian hessian(std::int64_t first, std::int64_t last) {
     HessianAccumulator sum(24);
     sum.add(pool, x.data() + first * 24, last - first, 24, 1);
-    return sum.finish().value();
+    return sum.finish(pool).value();
   }
   ThreadPool pool{2};
   Matrix original, x;

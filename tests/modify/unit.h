@@ -110,7 +110,7 @@ class InputStatistics {
     const std::int64_t length = x.rows() / sequences;
     for (std::int64_t s = 0; s < sequences; ++s)
       sum.add(pool, x.data() + s * length * x.cols(), length, x.cols(), 1);
-    return sum.finish().value();
+    return sum.finish(pool).value();
   }
   static InputShift deviate(ThreadPool& pool, const Matrix& x, const Matrix& original, std::int64_t sequences,
                             std::int64_t first, std::int64_t step) {
@@ -120,7 +120,7 @@ class InputStatistics {
       const std::int64_t at = s * length * x.cols();
       sum.add(pool, x.data() + at, original.data() + at, length, x.cols());
     }
-    return sum.finish().value();
+    return sum.finish(pool).value();
   }
   void fill_columns(const Matrix& x) {
     for (std::int64_t c = 0; c < x.cols(); ++c) {

@@ -73,14 +73,14 @@ void gemm_tn(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, c
 }
 
 void syrk_tn_upper(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx,
-                   float scale, float* h, std::int64_t ldh) {
+                   float scale, float* h, std::int64_t ldh, bool accumulate) {
   const Operand operand{x, ldx, true};
-  gemm::multiply(pool, n, n, k, operand, PlainStrips(operand, n), {h, ldh, scale, true, true});
+  gemm::multiply(pool, n, n, k, operand, PlainStrips(operand, n), {h, ldh, scale, accumulate, true});
 }
 
 void syrk_tn(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx, float scale,
              float* h, std::int64_t ldh) {
-  syrk_tn_upper(pool, n, k, x, ldx, scale, h, ldh);
+  syrk_tn_upper(pool, n, k, x, ldx, scale, h, ldh, true);
   mirror_upper(pool, n, h, ldh);
 }
 
