@@ -89,9 +89,11 @@ Result<InverseFactor> inverse_factor(ThreadPool& pool, const Matrix& hessian,
     fill_permuted(pool, hessian, order, result.lambda, a.get());
     if (kernels::inverse_factor(pool, n, a.get()).ok()) {
       result.damping.used_frac = frac;
-      result.u = Matrix(n, n);
-      for (std::int64_t i = 0; i < n * n; ++i)
-        result.u.data()[i] = static_cast<float>(a[static_cast<std::size_t>(i)]);
+      result.u = Matrix::for_overwrite(n, n);
+      pool.parallel_for(n, 16, [&](std::int64_t first, std::int64_t last) {
+        std::transform(a.get() + first * n, a.get() + last * n, result.u.row(first).data(),
+                       [](double value) { return static_cast<float>(value); });
+      });
       return result;
     }
     frac = std::max(frac * 10, kFirstRaise);
