@@ -20,6 +20,9 @@ std::byte* allocate_bytes(std::size_t bytes) {
   void* memory = std::aligned_alloc(alignment, padded == 0 ? alignment : padded);
   if (memory == nullptr) throw std::bad_alloc();
   if (alignment == kHugePage) ::madvise(memory, padded, MADV_HUGEPAGE);
+#ifndef NDEBUG
+  std::memset(memory, 0xFF, bytes);  // NaN to whoever reads what was not written
+#endif
   return static_cast<std::byte*>(memory);
 }
 

@@ -41,8 +41,10 @@ std::string nearest_beside(const fs::path& missing) {
   const fs::path folder = missing.has_parent_path() ? missing.parent_path() : fs::path(".");
   std::error_code status;
   for (fs::directory_iterator it(folder, status), end; !status && it != end; it.increment(status))
-    names.push_back((missing.parent_path() / it->path().filename()).string());
-  return did_you_mean(missing.string(), names);
+    names.push_back(it->path().filename().string());
+  std::vector<std::string> near = nearest_names(missing.filename().string(), names);
+  for (std::string& name : near) name = (missing.parent_path() / name).string();
+  return near.empty() ? std::string() : "did you mean " + join_or(near) + "?";
 }
 
 Result<std::unique_ptr<Checkpoint>> open_path(const fs::path& path) {

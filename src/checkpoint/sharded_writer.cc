@@ -15,6 +15,9 @@ namespace fs = std::filesystem;
 // Larger parts are on their way to the disk while the next ones are computed.
 constexpr std::size_t kSyncedPart = std::size_t{1} << 20;
 
+// Left to the writing thread at most.
+constexpr std::size_t kLeftBytes = std::size_t{16} << 20;
+
 std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
@@ -72,18 +75,57 @@ Status ShardedWriter::write(std::string_view name, const Tensor& tensor) {
                               safetensors_name(planned.dtype), to_string(planned.shape),
                               safetensors_name(tensor.dtype()), to_string(tensor.shape())));
   }
-  return write_part(name, 0, tensor.bytes());
+  switch (take_turn(i, tensor)) {
+    case Turn::kLeft:
+      return {};
+    case Turn::kBeside:
+      return write_bytes(i, 0, tensor.bytes());
+    case Turn::kMine:
+      break;
+  }
+  Status status = write_bytes(i, 0, tensor.bytes());
+  while (const auto left = next_left()) {
+    if (status.ok()) status = write_bytes(left->first, 0, left->second.bytes());
+  }
+  return status;
+}
+
+ShardedWriter::Turn ShardedWriter::take_turn(std::size_t index, const Tensor& tensor) {
+  const std::scoped_lock lock(mutex_);
+  if (!std::exchange(writing_, true)) return Turn::kMine;
+  if (left_bytes_ + tensor.byte_size() > kLeftBytes) return Turn::kBeside;
+  left_bytes_ += tensor.byte_size();
+  left_.emplace_back(index, tensor);
+  return Turn::kLeft;
+}
+
+std::optional<std::pair<std::size_t, Tensor>> ShardedWriter::next_left() {
+  const std::scoped_lock lock(mutex_);
+  if (left_.empty()) {
+    writing_ = false;
+    return std::nullopt;
+  }
+  std::pair<std::size_t, Tensor> next = std::move(left_.back());
+  left_.pop_back();
+  left_bytes_ -= next.second.byte_size();
+  return next;
 }
 
 Status ShardedWriter::write_part(std::string_view name, std::uint64_t offset,
                                  std::span<const std::byte> bytes) {
   TRY_ASSIGN(const std::size_t i, index_of(name));
-  const WritePlan::Slot& slot = plan_.slots()[i];
+  return write_bytes(i, offset, bytes);
+}
+
+Status ShardedWriter::write_bytes(std::size_t tensor, std::uint64_t offset,
+                                  std::span<const std::byte> bytes) {
+  const WritePlan::Slot& slot = plan_.slots()[tensor];
+  const std::string& name = plan_.tensors()[tensor].name;
   CHECK(offset <= slot.bytes && bytes.size() <= slot.bytes - offset, "a part reaches beyond its tensor");
-  CHECK(missing_bytes_[i].load() >= bytes.size(), "a tensor was written twice");
+  CHECK(missing_bytes_[tensor].load() >= bytes.size(), "a tensor was written twice");
   TRY(files_[slot.shard].write_at(slot.offset + offset, bytes).at(fmt::format("tensor {}", name)));
   if (bytes.size() >= kSyncedPart) files_[slot.shard].start_sync(slot.offset + offset, bytes.size());
-  missing_bytes_[i] -= bytes.size();
+  missing_bytes_[tensor] -= bytes.size();
   return {};
 }
 

@@ -12,11 +12,15 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -33,7 +37,9 @@ class ShardedWriter {
   static Result<std::unique_ptr<ShardedWriter>> resume(WritePlan plan, const std::filesystem::path& folder);
 
   const WritePlan& plan() const { return plan_; }
-  // The tensor must be in the plan with this type and shape. Thread-safe for different tensors.
+  // The tensor must be in the plan with this type and shape. Thread-safe for different tensors: while another
+  // thread writes, a tensor may be left to it; then that thread's call tells of a failure. Nothing waits once
+  // all calls have returned.
   Status write(std::string_view name, const Tensor& tensor);
   // A part of a tensor at byte `offset` of its data; parts must not overlap. Thread-safe.
   Status write_part(std::string_view name, std::uint64_t offset, std::span<const std::byte> bytes);
@@ -47,11 +53,25 @@ class ShardedWriter {
  private:
   ShardedWriter(WritePlan plan, std::filesystem::path folder);
   Result<std::size_t> index_of(std::string_view name) const;
+  Status write_bytes(std::size_t tensor, std::uint64_t offset, std::span<const std::byte> bytes);
+  enum class Turn : std::uint8_t {
+    kMine,    // until next_left() is empty
+    kLeft,    // the writing thread takes the tensor
+    kBeside,  // enough has been left to it
+  };
+  Turn take_turn(std::size_t index, const Tensor& tensor);
+  std::optional<std::pair<std::size_t, Tensor>> next_left();
 
   WritePlan plan_;
   std::filesystem::path folder_;
   std::vector<FileWriter> files_;
   std::vector<std::atomic<std::uint64_t>> missing_bytes_;  // of tensor i
+
+  // A file system lets one thread at a time into a file and the others spin.
+  std::mutex mutex_;
+  bool writing_ = false;
+  std::vector<std::pair<std::size_t, Tensor>> left_;  // to the writing thread
+  std::size_t left_bytes_ = 0;
 };
 
 // One file with these tensors, written durably (a temporary name, fsync, rename).

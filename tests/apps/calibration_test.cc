@@ -119,7 +119,8 @@ std::string sha256_of(const std::filesystem::path& file) {
   return sha256_hex(std::as_bytes(std::span(bytes)));
 }
 
-// Moments are drawn over the time that the undisturbed run took; the draw is fixed, what it hits is not.
+// Moments are drawn over the time that the undisturbed run took; the draw is fixed, what it hits is not: on a
+// machine with other work the runs go on until some were killed in the middle.
 TEST(Calibration, PruningWithQuantizationSurvivesKillsAtRandomMoments) {
   const Scratch scratch;
   write_file(scratch / "joint.yaml", kJoint);
@@ -130,17 +131,18 @@ TEST(Calibration, PruningWithQuantizationSurvivesKillsAtRandomMoments) {
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   Rng rng(24);
   int kills = 0, resumed = 0;
-  for (int trial = 0; trial < 3; ++trial) {
+  for (int trial = 0; trial < 3 || (trial < 12 && (kills < 2 || resumed < 1)); ++trial) {
     const std::string out = "killed" + std::to_string(trial);
     Outcome outcome;
-    for (int attempt = 0; outcome.code != 0 && attempt < 4; ++attempt) {
+    bool is_whole = false;  // also when the kill came after the last rename
+    for (int attempt = 0; !is_whole && attempt < 4; ++attempt) {
       const auto arguments = joint(scratch / "", out.c_str(), attempt > 0);
       const auto moment = static_cast<int>(milliseconds * (0.1 + 0.8 * rng.uniform()));
       outcome = attempt < 3 ? stopped(arguments, SIGKILL, moment) : run_nibble(arguments);
       const bool is_killed = outcome.code == 128 + SIGKILL;
       EXPECT_TRUE(outcome.code == 0 || is_killed) << outcome.code << outcome.err;
-      EXPECT_NE(is_killed, std::filesystem::exists(scratch / out))
-          << "a kill leaves no output that looks whole";
+      is_whole = std::filesystem::exists(scratch / out);
+      EXPECT_TRUE(is_whole || is_killed) << "a run that ends leaves its output";
       if (is_killed) ++kills;
       if (outcome.err.find("resumed behind block") != std::string::npos) ++resumed;
     }

@@ -17,6 +17,7 @@ using test::TemporaryFolder;
 using test::write_bytes;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string floats(std::initializer_list<float> values) {
   std::string bytes(values.size() * sizeof(float), '\0');
@@ -123,6 +124,13 @@ TEST(HfCheckpointTest, FoldersWithoutWeightsSayWhatTheyHoldAndTheWayOut) {
   EXPECT_THAT(message_of(other.path()), HasSubstr("only consolidated.safetensors"));
   EXPECT_THAT(message_of(nothing.path()), HasSubstr("no weights"));
   EXPECT_THAT(message_of(nothing / "absent/x/y"), HasSubstr("does not exist"));
+}
+
+TEST(HfCheckpointTest, OnlyANeighbourWithAnAlikeNameIsAHint) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "note.md", "");
+  EXPECT_THAT(message_of(folder / "notes.md"), HasSubstr("did you mean " + (folder / "note.md").string()));
+  EXPECT_THAT(message_of(folder / "nothing"), Not(HasSubstr("did you mean")));
 }
 
 TEST(HfCheckpointTest, AConfigThatIsNoObjectIsRefused) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <random>
 
 #include "base/hash.h"
@@ -80,6 +81,28 @@ TEST(ShardedWriterTest, WhatIsWrittenInAnyOrderIsReadBackWhateverTheShardSize) {
     ASSERT_TRUE(read.ok()) << read.error().message();
     expect_equal(**read, tensors);
   }
+}
+
+TEST(ShardedWriterTest, ManyThreadsLoseNothingOfMoreThanMayBeLeftToOne) {
+  std::vector<std::pair<std::string, Tensor>> tensors;  // 48 MB
+  for (int i = 0; i < 24; ++i) {
+    Tensor tensor(DType::kI32, {512, 1024});
+    std::ranges::fill(tensor.as_mutable<std::int32_t>(), i);
+    tensors.emplace_back("t" + std::to_string(i), std::move(tensor));
+  }
+  const TemporaryFolder folder;
+  WritePlan plan = WritePlan::make_single_file(planned(tensors), "model.safetensors", {}).value();
+  const auto writer = ShardedWriter::create(std::move(plan), folder.path()).value();
+  ThreadPool pool(4);
+  std::atomic<int> failed{0};
+  pool.parallel_for(static_cast<std::int64_t>(tensors.size()), 1, [&](std::int64_t first, std::int64_t) {
+    const auto& [name, tensor] = tensors[static_cast<std::size_t>(first)];
+    if (!writer->write(name, tensor).ok()) ++failed;
+  });
+  EXPECT_EQ(failed, 0);
+  for (const auto& [name, tensor] : tensors) EXPECT_TRUE(writer->is_finished(name)) << name;
+  ASSERT_TRUE(writer->finish().ok());
+  expect_equal(*Checkpoint::open((folder / "model.safetensors").string()).value(), tensors);
 }
 
 TEST(WritePlanTest, ShardsAreNamedAndFilledInOrderAndTheIndexIsAsTransformersWritesIt) {
