@@ -34,4 +34,7 @@ void syrk_tn(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, s
 void syrk_tn_upper(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx,
                    float scale, float* h, std::int64_t ldh, bool accumulate);
 
+// h[j, i] = h[i, j] for i < j.
+void mirror_upper(ThreadPool& pool, std::int64_t n, float* h, std::int64_t ldh);
+
 }  // namespace nibble::kernels

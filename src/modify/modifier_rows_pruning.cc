@@ -3,6 +3,7 @@
 #include "modify/modifier_rows.h"
 
 #include "modify/field_rules.h"
+#include "modify/sparsegpt.h"
 
 namespace nibble::modifier_rows {
 namespace {
@@ -183,14 +184,14 @@ std::vector<ModifierRow> pruning_modifiers() {
                              .help = "no effect: memory follows the budget"},
                             {.name = "mask_iterations",
                              .kinds = kIntKind,
-                             .initial = 24,
+                             .initial = PruneOptions{}.mask_iterations,
                              .help = "of the search for a better mask (ADMM); 0: the recursion's mask",
                              .least = 0,
                              .most = 1000,
                              .use = FieldUse::kOwn}};
   return {
       {"SparseGPTModifier", "pruning with second-order statistics and weight update",
-       common_rows(true) + sparsity_rows(12) + hessian_rows() + sparsegpt_tail + correction_rows(true), false,
+       common_rows(true) + sparsity_rows(PruneOptions{}.solve_iterations) + hessian_rows() + sparsegpt_tail + correction_rows(true), false,
        check_owl},
       {"WandaPruningModifier", "pruning by weight times input norm",
        common_rows(true) + sparsity_rows(0) + wanda_tail + correction_rows(false), false, check_owl},

@@ -39,19 +39,6 @@ void product(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, c
   gemm::multiply(pool, m, n, k, a, PlainStrips(b, n), {c, ldc, 1.0f, accumulate, false});
 }
 
-// h[j, i] = h[i, j] for i < j, in square blocks that fit the cache.
-void mirror_upper(ThreadPool& pool, std::int64_t n, float* h, std::int64_t ldh) {
-  constexpr std::int64_t kBlock = 64;
-  pool.parallel_for(n, kBlock, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t left = 0; left < end; left += kBlock) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const std::int64_t right = std::min(left + kBlock, i);
-        for (std::int64_t j = left; j < right; ++j) h[i * ldh + j] = h[j * ldh + i];
-      }
-    }
-  });
-}
-
 }  // namespace
 
 void gemm_nt(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
@@ -76,6 +63,19 @@ void syrk_tn_upper(ThreadPool& pool, std::int64_t n, std::int64_t k, const float
                    float scale, float* h, std::int64_t ldh, bool accumulate) {
   const Operand operand{x, ldx, true};
   gemm::multiply(pool, n, n, k, operand, PlainStrips(operand, n), {h, ldh, scale, accumulate, true});
+}
+
+// In square blocks that fit the cache.
+void mirror_upper(ThreadPool& pool, std::int64_t n, float* h, std::int64_t ldh) {
+  constexpr std::int64_t kBlock = 64;
+  pool.parallel_for(n, kBlock, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t left = 0; left < end; left += kBlock) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t right = std::min(left + kBlock, i);
+        for (std::int64_t j = left; j < right; ++j) h[i * ldh + j] = h[j * ldh + i];
+      }
+    }
+  });
 }
 
 void syrk_tn(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx, float scale,

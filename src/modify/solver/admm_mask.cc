@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "modify/solver/admm_mask.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernels/gemm.h"
@@ -19,28 +21,46 @@ Matrix scaled_columns(const Matrix& m, const std::vector<float>& factor) {
   return result;
 }
 
-// (N + rho I)^-1 = U^T U.
+Matrix product(ThreadPool& pool, const Matrix& a, const Matrix& b) {
+  Matrix c = Matrix::for_overwrite(a.rows(), b.cols());
+  kernels::gemm_nn(pool, a.rows(), b.cols(), a.cols(), a.data(), a.cols(), b.data(), b.cols(), c.data(),
+                   c.cols());
+  return c;
+}
+
+// (N + rho I)^-1 = U^T U. Rows of U from k on have nothing left of column k: a third of the whole product.
 Result<Matrix> shifted_inverse(ThreadPool& pool, const Matrix& normal, double rho) {
+  constexpr std::int64_t kRows = 256;
   const std::int64_t n = normal.rows();
   TRY_ASSIGN(const InverseFactor factor, inverse_factor(pool, normal, natural_order(n), rho));
-  Matrix inverse(n, n);
-  kernels::syrk_tn(pool, n, n, factor.u.data(), n, 1.0f, inverse.data(), n);
+  Matrix inverse = Matrix::for_overwrite(n, n);
+  for (std::int64_t k = 0; k < n; k += kRows) {
+    const std::int64_t corner = k * n + k;
+    kernels::syrk_tn_upper(pool, n - k, std::min(kRows, n - k), factor.u.data() + corner, n, 1.0f,
+                           inverse.data() + corner, n, k > 0);
+  }
+  kernels::mirror_upper(pool, n, inverse.data(), n);
   return inverse;
+}
+
+// From rung to rung, so that the last one has last_rho.
+double growth_of(const AdmmOptions& options) {
+  const int rungs = (options.iterations + options.iterations_per_rung - 1) / options.iterations_per_rung;
+  return std::pow(options.last_rho / options.first_rho, 1.0 / std::max(rungs - 1, 1));
 }
 
 class Admm {
  public:
-  Admm(ThreadPool& pool, const Matrix& weight, const Matrix& normal, const PrunePattern& pattern,
-       const Matrix* allowed)
+  Admm(ThreadPool& pool, const Matrix& weight, const Matrix& normal, const Matrix& start,
+       const PrunePattern& pattern, const Matrix* allowed)
       : pool_(pool),
         pattern_(pattern),
         allowed_(allowed),
-        pull_(weight.rows(), weight.cols()),
-        dual_(weight.rows(), weight.cols()),
-        dense_(weight.rows(), weight.cols()),
-        right_(weight.rows(), weight.cols()) {
-    kernels::gemm_nn(pool, weight.rows(), weight.cols(), weight.cols(), weight.data(), weight.cols(),
-                     normal.data(), weight.cols(), pull_.data(), weight.cols());
+        pull_(product(pool, weight, normal)),
+        dual_(product(pool, start, normal)),
+        dense_(Matrix::for_overwrite(weight.rows(), weight.cols())),
+        right_(Matrix::for_overwrite(weight.rows(), weight.cols())) {
+    each_part([&](std::int64_t i) { dual_.data()[i] = pull_.data()[i] - dual_.data()[i]; });
   }
 
   void iterate(const Matrix& inverse, double rho_value, SparseLayer& layer) {
@@ -97,9 +117,10 @@ Result<SparseLayer> admm_mask(ThreadPool& pool, const Matrix& weight, const Matr
     for (float& value : normal.row(r)) value *= inverse_scale[static_cast<std::size_t>(r)];
   }
   SparseLayer layer{.weight = scaled_columns(start, scale), .keep = {}};
-  Admm admm(pool, scaled_columns(weight, scale), normal, pattern, allowed);
-  double rho = options.rho;
-  for (int done = 0; done < options.iterations; rho *= options.growth) {
+  Admm admm(pool, scaled_columns(weight, scale), normal, layer.weight, pattern, allowed);
+  const double growth = growth_of(options);
+  double rho = options.first_rho;
+  for (int done = 0; done < options.iterations; rho *= growth) {
     TRY_ASSIGN(const Matrix inverse, shifted_inverse(pool, normal, rho));
     for (int i = 0; i < options.iterations_per_rung && done < options.iterations; ++i, ++done) {
       admm.iterate(inverse, rho, layer);
