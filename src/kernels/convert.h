@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "base/tensor.h"
 #include "base/thread_pool.h"
 
 namespace nibble::kernels {
@@ -20,5 +21,9 @@ void decode_to_f32(ThreadPool& pool, DType from, const std::byte* bytes, std::in
 void encode_from_f32(ThreadPool& pool, DType to, const float* values, std::int64_t count, std::byte* bytes);
 // The same array after a round trip through `dtype`.
 void round_through(ThreadPool& pool, DType dtype, float* values, std::int64_t count);
+
+// Tensor::from_f32 and decode_f32 of a whole tensor, on all threads.
+Tensor to_tensor(ThreadPool& pool, DType dtype, const Matrix& m);
+void decode(ThreadPool& pool, const Tensor& tensor, Matrix& out);
 
 }  // namespace nibble::kernels

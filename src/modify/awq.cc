@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "codec/quantize.h"
+#include "kernels/convert.h"
 #include "modify/smooth_fold.h"
 #include "modify/solver/loss.h"
 
@@ -18,10 +19,6 @@ namespace {
 
 constexpr double kSmallest = 1e-4;  // of statistics and scales
 constexpr float kUnitFloor = 1e-6f;
-
-Tensor to_tensor(const Matrix& m, DType dtype) {
-  return Tensor::from_f32(dtype, {m.rows(), m.cols()}, m.values());
-}
 
 // One global scale for all tensor_group layers with the same number, from the weights as they will be
 // quantized.
@@ -137,8 +134,8 @@ Result<std::vector<Matrix>> awq_simulate(ThreadPool& pool, std::span<const Balan
   std::vector<Tensor> scaled;
   for (const BalanceLayer& layer : layers) {
     Matrix w = *layer.weight;
-    scale_columns(scales, model_dtype, w);
-    scaled.push_back(to_tensor(w, model_dtype));
+    scale_columns(pool, scales, model_dtype, w);
+    scaled.push_back(kernels::to_tensor(pool, model_dtype, w));
   }
   const std::map<int, float> global = shared_global_scales(pool, layers, scaled);
   std::vector<Matrix> result;
@@ -151,11 +148,8 @@ Result<std::vector<Matrix>> awq_simulate(ThreadPool& pool, std::span<const Balan
                min_max_params(pool, scaled[i], *layers[i].args,
                               is_shared ? std::optional(shared->second) : std::nullopt));
     TRY_ASSIGN(const Tensor rounded, simulate_weight(pool, scaled[i], *layers[i].args, params));
-    rounded.decode_f32(0, w.values());
-    for (std::int64_t r = 0; r < w.rows(); ++r) {
-      const std::span<float> row = w.row(r);
-      for (std::size_t c = 0; c < row.size(); ++c) row[c] = round_to(model_dtype, row[c] / scales[c]);
-    }
+    kernels::decode(pool, rounded, w);
+    divide_columns(pool, scales, model_dtype, w);
   }
   return result;
 }

@@ -183,7 +183,7 @@ Result<AwqChoice> AwqModifier::search(const SmoothMapping& mapping, const Smooth
 Result<LayerReport> AwqModifier::scale(const SmoothMapping& mapping, const SmoothWork& work,
                                        SublayerJudge* judge, ThreadPool& pool) const {
   TRY_ASSIGN(const AwqChoice choice, search(mapping, work, judge, pool));
-  TRY(fold_scales(mapping, choice.scales, work));
+  TRY(fold_scales(pool, mapping, choice.scales, work));
   LayerReport report = layer_report(*work.smooth, class_name(), 1, 0);
   report.loss = choice.loss;
   report.notes.push_back(

@@ -191,8 +191,9 @@ std::vector<ModifierRow> pruning_modifiers() {
                              .use = FieldUse::kOwn}};
   return {
       {"SparseGPTModifier", "pruning with second-order statistics and weight update",
-       common_rows(true) + sparsity_rows(PruneOptions{}.solve_iterations) + hessian_rows() + sparsegpt_tail + correction_rows(true), false,
-       check_owl},
+       common_rows(true) + sparsity_rows(PruneOptions{}.solve_iterations) + hessian_rows() + sparsegpt_tail +
+           correction_rows(true),
+       false, check_owl},
       {"WandaPruningModifier", "pruning by weight times input norm",
        common_rows(true) + sparsity_rows(0) + wanda_tail + correction_rows(false), false, check_owl},
       {"MagnitudePruningModifier", "pruning by absolute value", common_rows(false) + magnitude_rows()},

@@ -5,7 +5,28 @@
 
 #include <cmath>
 
+#include "kernels/convert.h"
+
 namespace nibble {
+namespace {
+
+// w = body(w, scale of its column), rounded to what the model stores.
+template <class Body>
+void each_value(ThreadPool& pool, std::span<const float> scales, DType model_dtype, Matrix& weight,
+                const Body& body) {
+  constexpr std::int64_t kRows = 16;
+  const std::int64_t cols = weight.cols();
+  CHECK(static_cast<std::int64_t>(scales.size()) == cols, "one scale per column");
+  pool.parallel_for(weight.rows(), kRows, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      float* row = weight.data() + r * cols;
+      for (std::int64_t c = 0; c < cols; ++c) row[c] = body(row[c], scales[static_cast<std::size_t>(c)]);
+    }
+    kernels::round_through(pool, model_dtype, weight.data() + first * cols, (last - first) * cols);
+  });
+}
+
+}  // namespace
 
 Status check_smooth_scales(std::span<const float> scales, std::int64_t channels) {
   CHECK(static_cast<std::int64_t>(scales.size()) == channels, "one scale per channel");
@@ -18,12 +39,12 @@ Status check_smooth_scales(std::span<const float> scales, std::int64_t channels)
   return {};
 }
 
-void scale_columns(std::span<const float> scales, DType model_dtype, Matrix& weight) {
-  CHECK(static_cast<std::int64_t>(scales.size()) == weight.cols(), "one scale per column");
-  for (std::int64_t r = 0; r < weight.rows(); ++r) {
-    const std::span<float> row = weight.row(r);
-    for (std::size_t c = 0; c < row.size(); ++c) row[c] = round_to(model_dtype, row[c] * scales[c]);
-  }
+void scale_columns(ThreadPool& pool, std::span<const float> scales, DType model_dtype, Matrix& weight) {
+  each_value(pool, scales, model_dtype, weight, [](float w, float scale) { return w * scale; });
+}
+
+void divide_columns(ThreadPool& pool, std::span<const float> scales, DType model_dtype, Matrix& weight) {
+  each_value(pool, scales, model_dtype, weight, [](float w, float scale) { return w / scale; });
 }
 
 void divide_norm(std::span<const float> scales, float offset, DType model_dtype, std::span<float> weight,

@@ -10,14 +10,16 @@
 #include "base/dtype.h"
 #include "base/error.h"
 #include "base/tensor.h"
+#include "base/thread_pool.h"
 
 namespace nibble {
 
 // Positive and finite, one per channel.
 Status check_smooth_scales(std::span<const float> scales, std::int64_t channels);
 
-// Column c of a layer that reads the channels *= scales[c].
-void scale_columns(std::span<const float> scales, DType model_dtype, Matrix& weight);
+// Column c of a layer that reads the channels *= scales[c]; and /=.
+void scale_columns(ThreadPool& pool, std::span<const float> scales, DType model_dtype, Matrix& weight);
+void divide_columns(ThreadPool& pool, std::span<const float> scales, DType model_dtype, Matrix& weight);
 
 // A norm that multiplies by (offset + weight): offset 0, or 1 for Gemma's. `bias` may be empty.
 void divide_norm(std::span<const float> scales, float offset, DType model_dtype, std::span<float> weight,

@@ -369,11 +369,12 @@ std::vector<float> mean_over_groups(const SmoothMapping& mapping, std::span<cons
   return result;
 }
 
-Status fold_scales(const SmoothMapping& mapping, std::span<const float> scales, const SmoothWork& work) {
+Status fold_scales(ThreadPool& pool, const SmoothMapping& mapping, std::span<const float> scales,
+                   const SmoothWork& work) {
   TRY(check_smooth_scales(scales, work.balance[0]->weight.dim(1)).at(work.smooth->module->name));
   for (ModuleWork* balance : work.balance) {
     Matrix weight = weight_matrix(*balance);
-    scale_columns(scales, balance->weight.dtype(), weight);
+    scale_columns(pool, scales, balance->weight.dtype(), weight);
     store_weight(weight, *balance);
   }
   const std::vector<float> of_outputs = scales_of_outputs(mapping, scales);

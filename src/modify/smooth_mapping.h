@@ -66,6 +66,7 @@ Result<SmoothWork> find_smooth_work(const ModelDescription& model, const SmoothM
 
 // Multiplies the columns of the balance layers and divides the smooth layer (smooth_fold.h).
 // `scales` has one value a column.
-Status fold_scales(const SmoothMapping& mapping, std::span<const float> scales, const SmoothWork& work);
+Status fold_scales(ThreadPool& pool, const SmoothMapping& mapping, std::span<const float> scales,
+                   const SmoothWork& work);
 
 }  // namespace nibble

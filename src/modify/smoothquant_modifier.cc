@@ -167,7 +167,7 @@ Result<LayerReport> SmoothQuantModifier::smooth(const SmoothMapping& mapping, co
   } else {
     TRY_ASSIGN(scales, formula_scales(work));
   }
-  TRY(fold_scales(mapping, scales, work));
+  TRY(fold_scales(pool, mapping, scales, work));
   LayerReport report = layer_report(*work.smooth, class_name(), 1, 0);
   const auto [low, high] = std::ranges::minmax(scales);
   report.notes.push_back(fmt::format("scales {:.3g} to {:.3g}", low, high));

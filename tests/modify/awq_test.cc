@@ -227,7 +227,7 @@ TEST(AwqTest, ScalingComposesWithGptq) {
                  DType::kF32, hessian_loss(pair.pool, pair.layers, pair.hessian))
           .value();
   Matrix scaled = pair.q, inputs = pair.x;
-  scale_columns(choice.scales, DType::kF32, scaled);
+  scale_columns(pair.pool, choice.scales, DType::kF32, scaled);
   for (std::int64_t t = 0; t < inputs.rows(); ++t) {
     for (std::int64_t c = 0; c < 96; ++c) inputs.at(t, c) /= choice.scales[static_cast<std::size_t>(c)];
   }
@@ -271,7 +271,8 @@ TEST(SmoothFoldTest, NormsWithAnyOffsetKeepTheOutputs31) {
     };
     const Matrix before = outputs();
     divide_norm(scales, offset, DType::kF32, norm, bias);
-    scale_columns(scales, DType::kF32, w);
+    ThreadPool pool(1);
+    scale_columns(pool, scales, DType::kF32, w);
     const Matrix after = outputs();
     for (std::int64_t i = 0; i < 500; ++i) EXPECT_NEAR(before.data()[i], after.data()[i], 1e-4);
   }
@@ -298,7 +299,8 @@ TEST(SmoothFoldTest, RowsOfTheLayerBeforeKeepTheOutputs31) {
   const Matrix untouched = first;
   const double before = product(2, 3), bias_before = bias_part(4);
   divide_rows(scales, DType::kF32, first, bias);
-  scale_columns(scales, DType::kF32, second);
+  ThreadPool pool(1);
+  scale_columns(pool, scales, DType::kF32, second);
   EXPECT_NEAR(product(2, 3), before, 1e-5);
   EXPECT_NEAR(bias_part(4), bias_before, 1e-5);
   for (std::int64_t r = 0; r < 16; ++r) EXPECT_TRUE(std::ranges::equal(first.row(r), untouched.row(r)));

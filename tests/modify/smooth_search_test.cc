@@ -77,7 +77,7 @@ struct Layer {
     for (std::int64_t t = 0; t < x.rows(); ++t) {
       for (std::int64_t c = 0; c < x.cols(); ++c) inputs.at(t, c) /= scales[static_cast<std::size_t>(c)];
     }
-    scale_columns(scales, DType::kF32, weight);
+    scale_columns(pool, scales, DType::kF32, weight);
     ActivationQuantizer::create(*scheme.input_activations, DType::kF32)
         .value()
         .apply(pool, inputs.data(), inputs.rows(), inputs.cols());

@@ -94,4 +94,15 @@ void round_through(ThreadPool& pool, DType dtype, float* values, std::int64_t co
   });
 }
 
+Tensor to_tensor(ThreadPool& pool, DType dtype, const Matrix& m) {
+  Tensor result = Tensor::for_overwrite(dtype, {m.rows(), m.cols()});
+  encode_from_f32(pool, dtype, m.data(), m.rows() * m.cols(), result.mutable_bytes().data());
+  return result;
+}
+
+void decode(ThreadPool& pool, const Tensor& tensor, Matrix& out) {
+  CHECK(tensor.size() == out.rows() * out.cols(), "the matrix has as many elements");
+  decode_to_f32(pool, tensor.dtype(), tensor.bytes().data(), tensor.size(), out.data());
+}
+
 }  // namespace nibble::kernels

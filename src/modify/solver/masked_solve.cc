@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "modify/solver/masked_solve.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "kernels/gemm.h"
+#include "modify/solver/task_rows.h"
 
 namespace nibble::solver {
 namespace {
-
-// Rows solved together: every product packs the metric anew. More than there are per thread leaves threads
-// idle.
-constexpr std::int64_t kLeastRows = 64, kMostRows = 384;
 
 // A residual this small against the first one is rounding.
 constexpr double kConverged = 1e-12;
@@ -109,13 +105,12 @@ class RowBlock {
 void masked_solve(ThreadPool& pool, const Matrix& weight, const Matrix& metric, const Matrix& keep,
                   int iterations, Matrix& solution) {
   const std::int64_t cols = weight.cols();
-  const std::int64_t share = (weight.rows() + pool.size() - 1) / pool.size();
-  const std::int64_t rows = std::clamp(share, kLeastRows, kMostRows);
-  pool.parallel_for(weight.rows(), rows, [&](std::int64_t first, std::int64_t last) {
-    RowBlock(pool, metric, last - first)
-        .run(weight.data() + first * cols, keep.data() + first * cols, iterations,
-             solution.data() + first * cols);
-  });
+  pool.parallel_for(weight.rows(), task_rows(pool, weight.rows()),
+                    [&](std::int64_t first, std::int64_t last) {
+                      RowBlock(pool, metric, last - first)
+                          .run(weight.data() + first * cols, keep.data() + first * cols, iterations,
+                               solution.data() + first * cols);
+                    });
 }
 
 }  // namespace nibble::solver

@@ -5,6 +5,8 @@
 #include <array>
 #include <cmath>
 
+#include "kernels/convert.h"
+
 namespace nibble {
 namespace {
 
@@ -35,7 +37,7 @@ QuantParams solver_params(const WeightParams& params, const QuantizationArgs& ar
 Result<QuantParams> min_max_solver_params(ThreadPool& pool, const Matrix& weight,
                                           const QuantizationArgs& args, DType model_dtype,
                                           float global_scale) {
-  const Tensor stored = Tensor::from_f32(model_dtype, {weight.rows(), weight.cols()}, weight.values());
+  const Tensor stored = kernels::to_tensor(pool, model_dtype, weight);
   const std::optional<float> global = global_scale == 0 ? std::nullopt : std::optional(global_scale);
   TRY_ASSIGN(const WeightParams params, min_max_params(pool, stored, args, global));
   return solver_params(params, args, weight.rows(), weight.cols());
