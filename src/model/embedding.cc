@@ -51,7 +51,7 @@ void Embedding::add_rows(const Context& context, const Matrix& table, std::span<
   });
 }
 
-Result<Matrix> Embedding::apply(const Context& context, const Batch& batch, std::int64_t past) const {
+Matrix Embedding::token_rows(const Context& context, const Batch& batch) const {
   Matrix x = Matrix::for_overwrite(batch.tokens(), config_->embedding_dim);
   const auto scale = static_cast<float>(config_->embedding_scale);
   context.pool.parallel_for(x.rows(), kGrain, [&](std::int64_t first, std::int64_t last) {
@@ -65,6 +65,11 @@ Result<Matrix> Embedding::apply(const Context& context, const Batch& batch, std:
       for (float& value : x.row(t)) value *= scale;
     }
   });
+  return x;
+}
+
+Result<Matrix> Embedding::apply(const Context& context, const Batch& batch, std::int64_t past) const {
+  Matrix x = token_rows(context, batch);
   if (projection_ != nullptr) {
     Matrix wide(x.rows(), config_->hidden);
     projection_->apply(context.pool, x.data(), x.rows(), wide.data());

@@ -44,7 +44,7 @@ Matrix apply(const Context& context, const Linear& linear, const Matrix& x) {
 
 }  // namespace
 
-Matrix Head::finish_rows(const Context& context, std::span<const float> rows) const {
+Matrix Head::norm_rows(const Context& context, std::span<const float> rows) const {
   const auto count = static_cast<std::int64_t>(rows.size()) / config_->hidden;
   Matrix x(count, config_->hidden);
   if (final_norm_) {
@@ -52,6 +52,11 @@ Matrix Head::finish_rows(const Context& context, std::span<const float> rows) co
   } else {
     std::memcpy(x.data(), rows.data(), rows.size_bytes());
   }
+  return x;
+}
+
+Matrix Head::finish_rows(const Context& context, std::span<const float> rows) const {
+  Matrix x = norm_rows(context, rows);
   return projection_ == nullptr ? std::move(x) : apply(context, *projection_, x);
 }
 
@@ -115,12 +120,13 @@ Matrix Head::span_scores(const Context& context, const Matrix& hidden) const {
   return apply(context, *span_, finish(context, hidden));
 }
 
-Matrix Head::classify(const Context& context, const Batch& batch, const Matrix& hidden) const {
+// Causal models: the last token that is not padding; others: the first.
+std::vector<std::int64_t> Head::pooled_rows(const Batch& batch) const {
   std::vector<std::int64_t> chosen;
   for (std::int64_t s = 0; s < batch.sequences; ++s) {
     const std::int64_t start = s * batch.length;
     std::int64_t at = 0;
-    if (config_->row->causal) {  // the last token that is not padding
+    if (config_->row->causal) {
       for (std::int64_t t = 0; t < batch.length; ++t) {
         const auto i = static_cast<std::size_t>(start + t);
         const bool counts = batch.mask.empty() ? batch.ids[i] != config_->pad_token : batch.mask[i] != 0;
@@ -129,13 +135,32 @@ Matrix Head::classify(const Context& context, const Batch& batch, const Matrix& 
     }
     chosen.push_back(start + at);
   }
-  Matrix x = finish_rows(context, gather(hidden, chosen).values());
-  if (pooler_ != nullptr) {
-    x = apply(context, *pooler_, x);
-    const auto activation = find_activation(config_->row->pooler_activation, "").value().kind;
-    kernels::activate(context.pool, activation, x.rows(), x.cols(), x.data(), x.cols(), x.data(), x.cols());
-  }
-  return apply(context, *classifier_, x);
+  return chosen;
+}
+
+Matrix Head::pool(const Context& context, const Matrix& x) const {
+  Matrix y = apply(context, *pooler_, x);
+  const auto activation = find_activation(config_->row->pooler_activation, "").value().kind;
+  kernels::activate(context.pool, activation, y.rows(), y.cols(), y.data(), y.cols(), y.data(), y.cols());
+  return y;
+}
+
+Matrix Head::classify(const Context& context, const Batch& batch, const Matrix& hidden) const {
+  const Matrix x = finish_rows(context, gather(hidden, pooled_rows(batch)).values());
+  return apply(context, *classifier_, pooler_ != nullptr ? pool(context, x) : x);
+}
+
+// A causal classifier scores every token, as in PyTorch, before one of each sequence is taken.
+std::vector<std::int64_t> Head::read_rows(ModuleRole role, const Batch& batch) const {
+  const bool is_pooled =
+      role == ModuleRole::kPooler || (role == ModuleRole::kClassifier && !config_->row->causal);
+  return is_pooled ? pooled_rows(batch) : std::vector<std::int64_t>();
+}
+
+Matrix Head::input_of(ModuleRole role, const Context& context, const Matrix& hidden) const {
+  if (role == ModuleRole::kHeadProjection) return norm_rows(context, hidden.values());
+  Matrix x = finish_rows(context, hidden.values());
+  return role == ModuleRole::kClassifier && pooler_ != nullptr ? pool(context, x) : std::move(x);
 }
 
 }  // namespace nibble

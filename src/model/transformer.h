@@ -40,6 +40,11 @@ class Head {
   // of rows and of the vocabulary.
   Status negative_log_likelihood(const Context& context, const Matrix& hidden,
                                  std::span<const TokenId> target, std::span<double> nll) const;
+  // The input of the head's linear of that role, of the given rows: those of every token, or only of the
+  // tokens that stand for their sequences (read_rows).
+  Matrix input_of(ModuleRole role, const Context& context, const Matrix& hidden) const;
+  // The rows that it reads: one of each sequence before a pooler and a classifier behind it; empty: all.
+  std::vector<std::int64_t> read_rows(ModuleRole role, const Batch& batch) const;
   // Scores of a span head [rows, 2], or of a classifier [sequences, labels] from one token of each sequence.
   Matrix span_scores(const Context& context, const Matrix& hidden) const;
   Matrix classify(const Context& context, const Batch& batch, const Matrix& hidden) const;
@@ -52,7 +57,10 @@ class Head {
  private:
   friend class ModelLoader;
   explicit Head(const ModelConfig& config) : config_(&config) {}
+  Matrix norm_rows(const Context& context, std::span<const float> rows) const;
   Matrix finish_rows(const Context& context, std::span<const float> rows) const;
+  Matrix pool(const Context& context, const Matrix& x) const;
+  std::vector<std::int64_t> pooled_rows(const Batch& batch) const;
 
   const ModelConfig* config_;
   std::optional<Norm> final_norm_;
@@ -63,6 +71,9 @@ class Head {
 class Embedding {
  public:
   Result<Matrix> apply(const Context& context, const Batch& batch, std::int64_t past) const;
+  // Token embeddings [tokens, embedding_dim]: the input of the projection, where there is one.
+  Matrix token_rows(const Context& context, const Batch& batch) const;
+  void set_projection(std::unique_ptr<Linear> projection) { projection_ = std::move(projection); }
   // Replaces the token table (rotations, quantized embeddings in memory): [vocabulary, embedding_dim].
   void set_tokens(Matrix table) { tokens_ = std::move(table); }
 

@@ -130,6 +130,7 @@ struct ModelState {
   MatchReport matches;
   // Modules that modifiers so far prune: later ones keep their zeros.
   std::set<std::string, std::less<>> pruned = {};
+  bool unties_embeddings = false;  // a tied head gets a weight of its own, whatever happens to it
 };
 
 // The least that on_sequential_epoch_end must see at once.

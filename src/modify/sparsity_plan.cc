@@ -80,9 +80,11 @@ Result<PruneTargets> prune_targets(ModelState& state, const std::vector<std::str
       if (!is_prunable(module) || !nibble::is_under(module.name, layer.name)) continue;
       holds_any = true;
       if (any_matches(ignored, module)) continue;
-      if (!module.tied_to.empty()) {
+      if (!module.tied_to.empty() && !state.unties_embeddings) {
         state.matches.warnings.push_back(
-            fmt::format("{} is not pruned: it shares its weight with {}", module.name, module.tied_to));
+            fmt::format("{} is not pruned: it shares its weight with {}; with tie_word_embeddings: false it "
+                        "gets one of its own",
+                        module.name, module.tied_to));
         continue;
       }
       target_of[m] = found.targets;

@@ -57,6 +57,17 @@ void put_back_original(Block& original, const ModuleWork& work) {
   if (work.module->kind == ModuleKind::kLinear) original.replace(stored_linear(work));
 }
 
+Result<std::unique_ptr<Linear>> linear_of(Context& context, const ModuleWork& work) {
+  const ModuleInfo& module = *work.module;
+  Tensor weight = work.weight;
+  if (work.compressed) {
+    TRY_ASSIGN(weight, work.compressed->dense(context.pool).at(module.name));
+  }
+  return std::unique_ptr<Linear>(std::make_unique<DenseLinear>(
+      linear_info(module), to_matrix(context.pool, weight, module.rows, module.cols),
+      work.bias ? work.bias->to_f32() : std::vector<float>()));
+}
+
 Status put_back(Context& context, Block& block, const ModuleWork& work) {
   const ModuleInfo& module = *work.module;
   if (module.kind == ModuleKind::kNorm) {

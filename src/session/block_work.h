@@ -25,6 +25,9 @@ Result<BlockWork> load_block_work(Context& context, const Transformer& transform
 // The forward sees what the modifiers made of the module: codes as a runtime would decode them.
 Status put_back(Context& context, Block& block, const ModuleWork& work);
 
+// The same as an operator of its own, for linears outside of blocks.
+Result<std::unique_ptr<Linear>> linear_of(Context& context, const ModuleWork& work);
+
 // The same for the block of the original model, which is run but never changed in place: its weights stay in
 // the stored form and are decoded as they are used.
 void put_back_original(Block& original, const ModuleWork& work);

@@ -53,10 +53,11 @@ class Walk {
   Status run() {
     TRY(open());
     TRY(survey());
-    // All streams have begun; the head is seen through its input.
-    model_->drop_vocabulary();
     TRY(run_.lifecycle.start(run_.state));
     TRY(restore());
+    TRY(do_before());
+    // All streams have begun; the head is seen through its input.
+    model_->drop_vocabulary();
     const int blocks = run_.state.model.num_blocks;
     for (int first = finished_; first < blocks; first += run_.walk.blocks_at_once) {
       TRY(do_group(first, std::min(first + run_.walk.blocks_at_once, blocks)));
@@ -113,7 +114,8 @@ class Walk {
 
   // What was just gathered, for the file of statistics.
   Status save(const std::string& set, int block, const Gatherer& gatherer) {
-    return run_.saver != nullptr ? run_.saver->save(set, block, saved_++, gatherer) : Status();
+    int& number = block < run_.state.model.num_blocks ? saved_ : saved_outside_;
+    return run_.saver != nullptr ? run_.saver->save(set, block, number++, gatherer) : Status();
   }
 
   // Statistics of the original model for those who need them before the first block.
@@ -418,6 +420,21 @@ class Walk {
     return {};
   }
 
+  // The projection behind the embeddings, whose change all blocks see. Cheap: a resumed run does it again,
+  // and the ledger does not know it.
+  Status do_before() {
+    for (const ModuleInfo& module : run_.state.model.modules) {
+      if (module.role != ModuleRole::kEmbeddingProjection) continue;
+      TRY_ASSIGN(const ModuleWork work, do_outside(module));
+      entry_ = {};
+      if (!runner_ || !run_.walk.propagates_error) continue;
+      TRY_ASSIGN(std::unique_ptr<Linear> changed, linear_of(context_, work));
+      model_->embedding().set_projection(std::move(changed));
+      if (finished_ == 0) TRY(runner_->begin_again());
+    }
+    return {};
+  }
+
   // What stands before and after the blocks: every linear, and embeddings that are quantized.
   Status do_outside() {
     for (const ModuleInfo& module : run_.state.model.modules) {
@@ -425,12 +442,13 @@ class Walk {
       const bool quantized = run_.state.schemes.find(run_.state.model, module) != nullptr;
       if (module.kind != ModuleKind::kLinear && !(module.kind == ModuleKind::kEmbedding && quantized))
         continue;
+      if (module.role == ModuleRole::kEmbeddingProjection) continue;  // do_before
       TRY(do_outside(module).at(fmt::format("module {}", module.name)));
     }
     return {};
   }
 
-  Status do_outside(const ModuleInfo& module) {
+  Result<ModuleWork> do_outside(const ModuleInfo& module) {
     TRY(check_stop());
     UnitWork unit;
     unit.name = module.name;
@@ -443,12 +461,13 @@ class Walk {
       if (run_.statistics != nullptr) {
         TRY(gatherer->load(*run_.statistics, saved_set(*run_.statistics, phase_set(phase))));
       } else if (gatherer->wants_anything() && phase.stream >= 0) {
-        TRY(runner_->gather_head(phase.stream, linear_info(module), *gatherer));
+        TRY(runner_->gather_outside(phase.stream, module, *gatherer));
         TRY(save(phase_set(phase), run_.state.model.num_blocks, *gatherer));
       }
       for (const std::size_t k : phase.modifiers) TRY(apply(k, unit, *gatherer, nullptr));
     }
-    return write(unit.modules[0]);
+    TRY(write(unit.modules[0]));
+    return std::move(unit.modules[0]);
   }
 
   // Tensors that no modifier touches.
@@ -470,11 +489,12 @@ class Walk {
   std::unique_ptr<StreamRunner> runner_;
   std::map<const ModuleInfo*, std::string> units_;
   std::set<std::string> written_;
-  int saved_ = 0;      // parts of the statistics file in this group
-  int finished_ = 0;   // blocks
-  int group_ = 0;      // first block of the group in work
-  double part_ = 0;    // of it, in blocks
-  LedgerEntry entry_;  // of the group
+  int saved_ = 0;          // parts of the statistics file in this group
+  int saved_outside_ = 0;  // and of linears outside the blocks
+  int finished_ = 0;       // blocks
+  int group_ = 0;          // first block of the group in work
+  double part_ = 0;        // of it, in blocks
+  LedgerEntry entry_;      // of the group
 };
 
 }  // namespace

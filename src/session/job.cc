@@ -31,14 +31,12 @@ OutputDirectory::Options directory_options(const Options& options, const Checkpo
   return {.overwrite = options.overwrite, .resume = options.resume, .not_touched = {checkpoint.path()}};
 }
 
-// Modules that a shortcut leaves alone unless the user says which: the head, linears that route tokens, and
-// with calibration those whose inputs are not seen.
-std::vector<std::string> usual_ignore(const ModelDescription& model, bool calibrates) {
+// Modules that a shortcut leaves alone unless the user says which: the head, and linears that route tokens.
+std::vector<std::string> usual_ignore(const ModelDescription& model) {
   std::vector<std::string> ignore;
   for (const ModuleInfo& module : model.modules) {
     const bool routes = module.role == ModuleRole::kSharedRouter;
-    const bool unseen = calibrates && module.kind == ModuleKind::kLinear && !is_observed(module);
-    if (module.role == ModuleRole::kLmHead || routes || unseen) ignore.push_back(module.name);
+    if (module.role == ModuleRole::kLmHead || routes) ignore.push_back(module.name);
   }
   return ignore;
 }
@@ -75,7 +73,12 @@ Job::Job(const Options& options, std::unique_ptr<Checkpoint> checkpoint, ModelDe
     : options_(options),
       checkpoint_(std::move(checkpoint)),
       model_(std::move(model)),
-      state_{model_, {.strict = options.reference}, SchemeMap(model_), {}} {}
+      state_{.model = model_,
+             .rules = {.strict = options.reference},
+             .schemes = SchemeMap(model_),
+             .matches = {},
+             .pruned = {},
+             .unties_embeddings = !options.tie_word_embeddings} {}
 
 Result<std::unique_ptr<Job>> Job::prepare(const Options& options, Context& context) {
   Timer timer;
@@ -108,12 +111,10 @@ Status Job::read_recipe(Context& context) {
                        "give a recipe file, or a scheme such as W4A16");
   }
   if (!options_.scheme.empty()) {
-    const bool calibrates = !options_.method.empty() && options_.method != "rtn";
-    const Shortcut shortcut{
-        .scheme = options_.scheme,
-        .method = options_.method.empty() ? "rtn" : options_.method,
-        .group_size = options_.group_size,
-        .ignore = options_.ignore.empty() ? usual_ignore(model_, calibrates) : options_.ignore};
+    const Shortcut shortcut{.scheme = options_.scheme,
+                            .method = options_.method.empty() ? "rtn" : options_.method,
+                            .group_size = options_.group_size,
+                            .ignore = options_.ignore.empty() ? usual_ignore(model_) : options_.ignore};
     TRY_ASSIGN(recipe_, recipe_of_shortcut(shortcut));
   } else {
     std::vector<Recipe> recipes;
@@ -127,7 +128,10 @@ Status Job::read_recipe(Context& context) {
     recipe_ = join_recipes(std::move(recipes));
   }
   for (const std::string& text : recipe_.warnings) warn(context, "recipe: " + text);
-  if (recipe_.empty()) {
+  // As llm-compressor does: a stage without modifiers is no mistake.
+  if (recipe_.empty() && options_.stage.empty() && !recipe_.stages.empty()) {
+    warn(context, "the recipe holds no modifier: the model is written as it is");
+  } else if (recipe_.empty()) {
     return usage_error(options_.stage.empty() ? "the recipe holds no modifier"
                                               : fmt::format("no stage starts with \"{}\"", options_.stage),
                        recipe_.stages.empty() ? "modifiers stand under keys that end in _stage and _modifiers"
@@ -269,7 +273,7 @@ Status Job::plan_files(Context& context) {
   }
   TRY_ASSIGN(rules.max_shard_bytes, parse_byte_size(options_.max_shard_size));
   TRY_ASSIGN(output_, plan_output(*checkpoint_, model_, state_.schemes, rules));
-  if (output_.quantized.empty() && output_.activations.empty() && !is_walk_) {
+  if (output_.quantized.empty() && output_.activations.empty() && !is_walk_ && !recipe_.empty()) {
     return usage_error("the recipe quantizes no module of this model",
                        "`nibble inspect MODEL --tree` lists the modules and their classes");
   }

@@ -12,6 +12,29 @@ std::int64_t rows_of(std::span<const Chunk> chunks) {
   return chunks.empty() ? 0 : chunks.back().first_row + chunks.back().rows();
 }
 
+Matrix rows_of(const Matrix& matrix, std::span<const std::int64_t> rows) {
+  Matrix out = Matrix::for_overwrite(static_cast<std::int64_t>(rows.size()), matrix.cols());
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    std::ranges::copy(matrix.row(rows[i]), out.row(static_cast<std::int64_t>(i)).begin());
+  return out;
+}
+
+// A chunk of one token a sequence: `rows` of a chunk.
+Chunk tokens_of(const Chunk& chunk, std::span<const std::int64_t> rows) {
+  Chunk out;
+  out.batch.sequences = chunk.batch.sequences;
+  out.batch.length = 1;
+  out.first_row = out.first_sequence = chunk.first_sequence;
+  for (const std::int64_t count : chunk.batch_rows) out.batch_rows.push_back(count / chunk.batch.length);
+  for (const std::int64_t row : rows) {
+    const auto at = static_cast<std::size_t>(row);
+    out.batch.ids.push_back(chunk.batch.ids[at]);
+    if (!chunk.batch.mask.empty()) out.batch.mask.push_back(chunk.batch.mask[at]);
+    if (!chunk.loss_mask.empty()) out.loss_mask.push_back(chunk.loss_mask[at]);
+  }
+  return out;
+}
+
 // What a stage has taken out of the state keeps its shape, but holds nothing.
 void give_back(const Pass& pass, BlockState state) {
   for (Matrix* matrix : {&state.hidden, &state.input}) {
@@ -25,11 +48,11 @@ Result<std::unique_ptr<StreamRunner>> StreamRunner::create(Context& context, Tra
                                                            const CalibrationData& data, Settings settings,
                                                            Stream::Place place) {
   std::unique_ptr<StreamRunner> runner(new StreamRunner(context, model, settings, std::move(place)));
-  TRY(runner->embed(data));
+  TRY(runner->open(data));
   return runner;
 }
 
-Status StreamRunner::embed(const CalibrationData& data) {
+Status StreamRunner::open(const CalibrationData& data) {
   // Routed experts see rows of which only the batch is known: there a chunk is one batch.
   const auto& sparse = model_.config().sparse_layer;
   const bool routed = std::find(sparse.begin(), sparse.end(), true) != sparse.end() && !settings_.all_experts;
@@ -55,13 +78,21 @@ Status StreamRunner::embed(const CalibrationData& data) {
     TRY_ASSIGN(Stream original, Stream::create(rows_of(compared), width, widest, place_));
     original_.emplace(std::move(original));
   }
+  return embed(true);
+}
+
+Status StreamRunner::embed(bool with_original) {
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
     TRY(check_stop());
     TRY_ASSIGN(const Matrix hidden, model_.embed(context_, chunks_[i].batch));
     for (Stream& stream : streams_) stream.put_hidden(passes_[i], chunks_[i], hidden);
-    if (i < compared_chunks_) original_->put_hidden(passes_[i], chunks_[i], hidden);
+    if (with_original && i < compared_chunks_) original_->put_hidden(passes_[i], chunks_[i], hidden);
   }
   return {};
+}
+
+Status StreamRunner::begin_again() {
+  return embed(false);
 }
 
 Status StreamRunner::check_stop() const {
@@ -209,14 +240,26 @@ Status StreamRunner::move_original_on(std::span<BlockWork> blocks) {
   return move_through(*original_, compared_chunks_, through);
 }
 
-Status StreamRunner::gather_head(int index, const LinearInfo& head, Gatherer& gatherer) {
+Status StreamRunner::gather_outside(int index, const ModuleInfo& linear, Gatherer& gatherer) {
   const Stream& stream = streams_[static_cast<std::size_t>(index)];
+  const LinearInfo info = linear_info(linear);
   for (std::size_t i = 0; i < chunks_.size(); ++i) {
     TRY(check_stop());
     const Chunk& chunk = chunks_[i];
-    const Matrix x = model_.head().finish(context_, stream.hidden(passes_[i], chunk));
-    gatherer.tap().begin_chunk(chunk);
-    gatherer.tap().on_input(head, {x.data(), x.rows(), x.cols(), passes_[i].mask});
+    if (linear.role == ModuleRole::kEmbeddingProjection) {
+      const Matrix x = model_.embedding().token_rows(context_, chunk.batch);
+      gatherer.tap().begin_chunk(chunk);
+      gatherer.tap().on_input(info, {x.data(), x.rows(), x.cols(), passes_[i].mask});
+      continue;
+    }
+    const Matrix hidden = stream.hidden(passes_[i], chunk);
+    const std::vector<std::int64_t> read = model_.head().read_rows(linear.role, chunk.batch);
+    const Chunk tokens = read.empty() ? chunk : tokens_of(chunk, read);
+    const Matrix x =
+        model_.head().input_of(linear.role, context_, read.empty() ? hidden : rows_of(hidden, read));
+    gatherer.tap().begin_chunk(tokens);
+    gatherer.tap().on_input(
+        info, {x.data(), x.rows(), x.cols(), tokens.batch.mask.empty() ? nullptr : tokens.batch.mask.data()});
   }
   return gatherer.finish();
 }

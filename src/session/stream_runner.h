@@ -42,8 +42,11 @@ class StreamRunner {
   // To the output of the blocks.
   Status move_on(int stream, std::span<BlockWork> blocks);
   Status move_original_on(std::span<BlockWork> blocks);
-  // Shows the input of the head.
-  Status gather_head(int stream, const LinearInfo& head, Gatherer& gatherer);
+  // Shows the input of a linear before the first block, or behind the last one, where the stream then stands.
+  Status gather_outside(int stream, const ModuleInfo& linear, Gatherer& gatherer);
+  // The streams begin once more, after a change of what stands before the first block. The original model's
+  // does not.
+  Status begin_again();
 
   std::unique_ptr<BlockJudge> make_judge(Block& block) const;
   std::vector<Stream>& streams() { return streams_; }
@@ -54,7 +57,8 @@ class StreamRunner {
  private:
   StreamRunner(Context& context, Transformer& model, Settings settings, Stream::Place place)
       : context_(context), model_(model), settings_(settings), place_(std::move(place)) {}
-  Status embed(const CalibrationData& data);
+  Status open(const CalibrationData& data);
+  Status embed(bool with_original);
   Status check_stop() const;
   void drop_workspace();
   bool is_mixture(const Block& block) const;

@@ -109,7 +109,17 @@ class WalkPlanner {
  private:
   Status check_observed(const Modifier& modifier) const {
     for (const ModuleInfo& module : state_.model.modules) {
-      if (modifier.needs(state_, module) == kNoStatistic || is_observed(module)) continue;
+      const unsigned needs = modifier.needs(state_, module);
+      if (needs == kNoStatistic) continue;
+      // The table of logits of all tokens is what the walk never holds.
+      if (module.block < 0 && (needs & kOutputParams) != 0) {
+        return usage_error(
+            fmt::format("{} has static output_activations for {}, which stands outside of the blocks; "
+                        "only inputs are observed there",
+                        modifier.class_name(), module.name),
+            "make its output_activations dynamic, or add it to ignore");
+      }
+      if (is_observed(module)) continue;
       return usage_error(
           fmt::format("{} needs the inputs of {}, which are not observed: it stands outside of "
                       "the blocks",
@@ -180,7 +190,7 @@ bool needs_data(const Modifier& modifier, const ModelState& state) {
 }
 
 bool is_observed(const ModuleInfo& module) {
-  return module.block >= 0 || module.role == ModuleRole::kLmHead || module.role == ModuleRole::kSpanHead;
+  return module.block >= 0 || module.kind == ModuleKind::kLinear;
 }
 
 Result<WalkPlan> plan_walk(const Options& options, const Lifecycle& lifecycle, const ModelState& state) {

@@ -35,8 +35,7 @@ struct WalkPlan {
 // Whether a modifier has to see data: it says so, or needs a statistic of some module.
 bool needs_data(const Modifier& modifier, const ModelState& state);
 
-// Whether the inputs of a linear can be seen: inside the blocks all, outside those that read the output of
-// the last block.
+// Whether the inputs of a module can be seen: inside the blocks all, outside those of linears.
 bool is_observed(const ModuleInfo& module);
 
 // Refuses a modifier that asks about a module whose inputs are not seen.

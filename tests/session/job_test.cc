@@ -282,6 +282,25 @@ TEST(JobTest, AQuantizedHeadIsUntied) {
   EXPECT_EQ((*untied)->find("lm_head.weight")->dtype, DType::kBF16);
 }
 
+TEST(JobTest, AStageWithoutModifiersLeavesTheModelAsItIs) {
+  OneshotRun run;
+  Options options;
+  options.model = kMini;
+  options.recipe = {"quant_stage: {}"};
+  options.output_dir = run.output().string();
+  const auto report = run.start(options);
+  ASSERT_TRUE(report.ok()) << report.error().message();
+  EXPECT_THAT(report->warnings, Contains(HasSubstr("holds no modifier")));
+  const auto source = Checkpoint::open(kMini), written = Checkpoint::open(run.output().string());
+  ASSERT_TRUE(written.ok()) << written.error().message();
+  EXPECT_EQ((*written)->tensors().size(), (*source)->tensors().size());
+  for (const TensorInfo& info : (*source)->tensors())
+    EXPECT_EQ((*written)->load(info.name)->to_f32(), (*source)->load(info.name)->to_f32()) << info.name;
+  EXPECT_FALSE((*written)->config().contains("quantization_config"));
+  options.recipe = {"quant: {}"};  // no stage at all
+  EXPECT_THAT(error_of(options), HasSubstr("holds no modifier"));
+}
+
 TEST(JobTest, AGgufBecomesAHuggingFaceFolder) {
   OneshotRun run;
   Options options;
