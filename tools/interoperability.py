@@ -10,7 +10,8 @@ load, its perplexity differs by more than the tolerance, or a greedy text differ
 precision of the model; transformers computes in fp32 here, so recipes (any may round activations) run with
 --precision fp32: in fp16, values fall on other sides of a tie, and the texts part. Even in fp32 the order of a sum
 decides ties, and thirty layers carry that far: where activations are rounded and the tolerance is missed, transformers is
-measured with its other attention implementation too, and what it differs by from itself is shown and allowed.
+measured with its other attention implementation too. What its losses, prediction by prediction, differ by from its own
+says how far a mean over so many may be off by chance (three standard errors): that is shown and allowed.
 """
 import argparse
 import json
@@ -93,16 +94,16 @@ class Judge:
                               "--no-special-tokens"]))
         self.ids = ids[0] if isinstance(ids[0], list) else ids
 
-    def window_perplexity(self, model):
-        """The GPTQ convention: windows without overlap, mean of window means over context - 1 predictions."""
-        means = []
+    def losses(self, model):
+        """Of every prediction, in nats. The GPTQ convention: windows without overlap, context - 1 predictions each."""
+        losses = []
         for w in range(self.options.windows):
             first = w * self.options.context
             window = torch.tensor([self.ids[first:first + self.options.context]])
             with torch.no_grad():
                 logits = model(window).logits[0, :-1].float()
-            means.append(torch.nn.functional.cross_entropy(logits, window[0, 1:]).item())
-        return math.exp(sum(means) / len(means))
+            losses.append(torch.nn.functional.cross_entropy(logits, window[0, 1:], reduction="none"))
+        return torch.cat(losses).double()
 
     def load(self, folder, attention="sdpa"):
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
@@ -110,7 +111,8 @@ class Judge:
         wrong = {kind: sorted(map(str, keys))[:3] for kind, keys in info.items() if keys}
         if wrong:
             raise CaseError(f"loaded with {wrong}")
-        return model.eval()
+        # compressed-tensors decompresses 4-bit floats to bfloat16, whatever dtype is asked for.
+        return model.float().eval()
 
     def greedy_text_is_same(self, model, folder):
         ours = json.loads(run([self.options.nibble, "generate", folder, "--prompt", PROMPT, "--max-new-tokens",
@@ -137,15 +139,18 @@ class Judge:
             cells[1] = "no"
             model = self.load(folder)
             cells[1] = "yes"
-            theirs = self.window_perplexity(model)
+            losses = self.losses(model)
+            theirs = math.exp(losses.mean())
             cells[3] = f"{theirs:.4f}"
             difference = theirs / ours - 1
             cells[4] = f"{100 * difference:+.4f} %"
             well = abs(difference) <= self.options.tolerance
             if not well and rounds_activations(folder):
-                own = self.window_perplexity(self.load(folder, "eager")) / theirs - 1
-                cells[4] += f" (transformers, eager instead of sdpa: {100 * own:+.4f} %)"
-                well = abs(difference) <= 2 * abs(own)
+                by_itself = self.losses(self.load(folder, "eager")) - losses
+                chance = 3 * (by_itself.std() / math.sqrt(len(losses))).item()
+                cells[4] += (f" (transformers, eager instead of sdpa: {100 * math.expm1(by_itself.mean()):+.4f} %; "
+                             f"by chance up to {100 * chance:.2f} %)")
+                well = abs(difference) <= chance
             if with_text:
                 same = self.greedy_text_is_same(model, folder)
                 cells[5] = "same" if same else "DIFFERENT"
