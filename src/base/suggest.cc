@@ -52,7 +52,10 @@ std::vector<std::string> nearest_names(std::string_view word, std::span<const st
 }
 
 std::string did_you_mean(std::string_view word, std::span<const std::string> candidates) {
-  const std::vector<std::string> names = nearest_names(word, candidates);
+  return did_you_mean(nearest_names(word, candidates));
+}
+
+std::string did_you_mean(std::span<const std::string> names) {
   return names.empty() ? std::string() : "did you mean " + join_or(names) + "?";
 }
 

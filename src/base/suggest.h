@@ -13,8 +13,9 @@ namespace nibble {
 // meant.
 std::vector<std::string> nearest_names(std::string_view word, std::span<const std::string> candidates,
                                        std::size_t most = 3);
-// "did you mean a, b or c?", or an empty string.
-std::string did_you_mean(std::string_view word, std::span<const std::string> candidates);
+// "did you mean a, b or c?", or an empty string where there are no names.
+std::string did_you_mean(std::span<const std::string> names);
+std::string did_you_mean(std::string_view word, std::span<const std::string> candidates);  // the nearest
 // "a, b or c"
 std::string join_or(std::span<const std::string> names);
 

@@ -26,14 +26,8 @@ std::byte* allocate_bytes(std::size_t bytes) {
   return static_cast<std::byte*>(memory);
 }
 
-std::byte* zeroed_bytes(std::size_t bytes) {
-  std::byte* memory = allocate_bytes(bytes);
-  std::memset(memory, 0, bytes);
-  return memory;
-}
-
-std::shared_ptr<std::byte> shared(std::byte* memory) {
-  return {memory, [](std::byte* p) { std::free(p); }};
+std::shared_ptr<std::byte> share_bytes(std::size_t bytes) {
+  return {allocate_bytes(bytes), [](std::byte* p) { std::free(p); }};
 }
 
 template <class T, class Decode>
@@ -60,12 +54,14 @@ std::string to_string(const Shape& shape) {
 }
 
 std::shared_ptr<std::byte> allocate_aligned(std::size_t bytes) {
-  return shared(zeroed_bytes(bytes));
+  std::shared_ptr<std::byte> memory = share_bytes(bytes);
+  std::memset(memory.get(), 0, bytes);
+  return memory;
 }
 
 Tensor Tensor::for_overwrite(DType dtype, Shape shape) {
   const std::size_t bytes = static_cast<std::size_t>(element_count(shape)) * dtype_bytes(dtype);
-  const std::shared_ptr<std::byte> memory = shared(allocate_bytes(bytes));
+  const std::shared_ptr<std::byte> memory = share_bytes(bytes);
   Tensor result(dtype, std::move(shape), memory.get(), memory);
   result.writable_ = memory.get();
   return result;

@@ -33,18 +33,16 @@ void pause() {
 #endif
 }
 
-// True once `ready()` holds, false when it did not for kLooks.
+// Looks until `ready()` holds, for kLooks at most.
 template <class Ready>
-bool look_for(Ready ready) {
-  if (ready()) return true;
+void look_for(Ready ready) {
   const auto end = std::chrono::steady_clock::now() + kLooks;
   do {
     for (int i = 0; i < 16; ++i) {
-      if (ready()) return true;
+      if (ready()) return;
       pause();
     }
   } while (std::chrono::steady_clock::now() < end);
-  return false;
 }
 }  // namespace
 
@@ -53,7 +51,8 @@ struct ThreadPool::State {
   std::condition_variable wake;
   std::condition_variable idle;
   std::vector<std::jthread> workers;
-  std::mutex entry;  // one parallel_for at a time
+  std::mutex entry;    // one parallel_for at a time
+  bool looks = false;  // not where threads are more than CPUs: who looks would keep another from working
 
   // The current job; written under `mutex` while no worker is active.
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
@@ -88,7 +87,7 @@ struct ThreadPool::State {
   bool enter_next_job(std::uint64_t& seen) {
     const auto is_new = [&] { return stopping || generation != seen; };
     for (;;) {
-      look_for(is_new);
+      if (looks) look_for(is_new);
       std::unique_lock lock(mutex);
       wake.wait(lock, is_new);
       if (stopping) return false;
@@ -128,7 +127,7 @@ struct ThreadPool::State {
       open = false;
     }
     const auto is_done = [&] { return active == 0; };
-    look_for(is_done);
+    if (looks) look_for(is_done);
     std::unique_lock lock(mutex);
     idle.wait(lock, is_done);
   }
@@ -136,7 +135,8 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   CHECK(threads >= 0, "a thread count is not negative");
-  const int wanted = threads == 0 ? available_cpus() : threads;
+  const int cpus = available_cpus(), wanted = threads == 0 ? cpus : threads;
+  state_->looks = wanted <= cpus;
   for (int i = 1; i < wanted; ++i) state_->workers.emplace_back([this] { state_->work(); });
 }
 

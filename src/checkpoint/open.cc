@@ -44,7 +44,7 @@ std::string nearest_beside(const fs::path& missing) {
     names.push_back(it->path().filename().string());
   std::vector<std::string> near = nearest_names(missing.filename().string(), names);
   for (std::string& name : near) name = (missing.parent_path() / name).string();
-  return near.empty() ? std::string() : "did you mean " + join_or(near) + "?";
+  return did_you_mean(near);
 }
 
 Result<std::unique_ptr<Checkpoint>> open_path(const fs::path& path) {

@@ -33,11 +33,23 @@ double dot(const Matrix& a, const Matrix& b) {
   return std::accumulate(sums.begin(), sums.end(), 0.0);
 }
 
-std::unique_ptr<double[]> to_fp64(const Matrix& m) {
-  const std::int64_t count = m.rows() * m.cols();
-  auto values = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(count));
-  std::copy_n(m.data(), count, values.get());
+constexpr std::int64_t kRows = 32;  // of a task that converts
+
+std::unique_ptr<double[]> to_fp64(ThreadPool& pool, const Matrix& m) {
+  const std::int64_t cols = m.cols();
+  auto values = std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(m.rows() * cols));
+  pool.parallel_for(m.rows(), kRows, [&](std::int64_t first, std::int64_t last) {
+    std::copy_n(m.data() + first * cols, (last - first) * cols, values.get() + first * cols);
+  });
   return values;
+}
+
+void to_fp32(ThreadPool& pool, const double* values, Matrix& m) {
+  const std::int64_t cols = m.cols();
+  pool.parallel_for(m.rows(), kRows, [&](std::int64_t first, std::int64_t last) {
+    std::transform(values + first * cols, values + last * cols, m.data() + first * cols,
+                   [](double value) { return static_cast<float>(value); });
+  });
 }
 
 // L L^T = H + lambda I. At 11,000 columns a matrix in fp64 is a gigabyte: there is one, and the sides are
@@ -52,7 +64,7 @@ Result<DampedFactor> factor_damped(ThreadPool& pool, const Matrix& hessian, doub
   const std::vector<float> diagonal = solver::live_diagonal(hessian);
   const double mean = std::accumulate(diagonal.begin(), diagonal.end(), 0.0) / static_cast<double>(n);
   for (double frac = dampening_frac; frac < 1e3; frac = std::max(frac * 10, 1e-4)) {
-    DampedFactor factor{to_fp64(hessian), frac * mean};
+    DampedFactor factor{to_fp64(pool, hessian), frac * mean};
     for (std::int64_t i = 0; i < n; ++i) {
       factor.lower[static_cast<std::size_t>(i * n + i)] =
           static_cast<double>(diagonal[static_cast<std::size_t>(i)]) + factor.lambda;
@@ -68,10 +80,9 @@ Result<double> solve_all(ThreadPool& pool, const Matrix& hessian, double dampeni
                          std::vector<Matrix>& sides) {
   TRY_ASSIGN(const DampedFactor factor, factor_damped(pool, hessian, dampening_frac));
   for (Matrix& side : sides) {
-    const auto right = to_fp64(side);
+    const auto right = to_fp64(pool, side);
     kernels::solve_factored(pool, hessian.rows(), factor.lower.get(), side.rows(), right.get());
-    std::transform(right.get(), right.get() + side.rows() * side.cols(), side.data(),
-                   [](double value) { return static_cast<float>(value); });
+    to_fp32(pool, right.get(), side);
   }
   return factor.lambda;
 }

@@ -33,7 +33,7 @@ struct CalibratedRun {
   ShardedWriter* writer = nullptr;             // null: nothing is written, the report is all
   MemoryBudget& budget;
   std::filesystem::path spill_folder;
-  std::int64_t chunk_tokens = 0;  // that go through a block together, at most
+  std::int64_t chunk_tokens = 0;  // that go through a block together, at most; 0: one batch
   Ledger* ledger = nullptr;       // null: nothing is written
 };
 

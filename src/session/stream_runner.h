@@ -26,7 +26,7 @@ class StreamRunner {
     int streams = 1;
     std::int64_t compared_sequences = 0;  // the first so many also run through the original model
     bool all_experts = true;
-    std::int64_t chunk_tokens = 0;
+    std::int64_t chunk_tokens = 0;  // that go through a block together, at most; 0: one batch
     std::int64_t widest_input = 0;  // of a linear that is no expert's
   };
   // All streams start with the embeddings. `model` and `context` must outlive the runner.

@@ -16,11 +16,11 @@ namespace {
 // Rows up to which B is unpacked strip by strip into the L1 cache of the thread that uses it. Beyond, B is
 // packed once per pass and shared.
 constexpr std::int64_t kFewRows = 168;
-// A super-block of C takes its k in panels of four passes; 1536 rows or columns of a panel are 6 MiB, so that
-// both stay in the L3 cache.
+// A super-block of C takes its k in panels of two passes; 1536 rows or columns of a panel are 4.5 MiB, so
+// that both stay in the L3 cache.
 constexpr std::int64_t kSuperRows = 1536;
 constexpr std::int64_t kSuperColumns = 1536;
-constexpr std::int64_t kPanelDepth = 4 * kDepth;
+constexpr std::int64_t kPanelDepth = 2 * kDepth;
 // A task walks through the passes of a panel itself: its part of C, its rows of A and its strips stay in the
 // L2 cache (and their pages in the TLB, which matters more).
 constexpr std::int64_t kTaskRows = 168;

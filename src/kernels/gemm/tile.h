@@ -14,7 +14,8 @@ namespace nibble::kernels::gemm {
 
 inline constexpr int kStrip = 16;    // columns of a strip
 inline constexpr int kMaxRows = 14;  // rows of the largest tile of any level
-inline constexpr int kDepth = 256;   // k per pass: a pair of strips is 32 KiB, about the L1 cache
+// k per pass: a pair of strips (AVX-512) is 48 KiB, a strip (AVX2) 24 KiB, about the L1 cache.
+inline constexpr int kDepth = 384;
 
 // c[rows, cols] (= or +=) alpha * a * b; cols <= 16 * strips; strip s of b begins at b + s * strip_stride.
 using TileFunction = void (*)(std::int64_t depth, const float* a, const float* b, std::int64_t strip_stride,
