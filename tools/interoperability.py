@@ -112,7 +112,7 @@ class Judge:
         if wrong:
             raise CaseError(f"loaded with {wrong}")
         # compressed-tensors decompresses 4-bit floats to bfloat16, whatever dtype is asked for.
-        return model.float().eval()
+        return torch.nn.Module.float(model).eval()
 
     def greedy_text_is_same(self, model, folder):
         ours = json.loads(run([self.options.nibble, "generate", folder, "--prompt", PROMPT, "--max-new-tokens",

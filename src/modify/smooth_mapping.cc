@@ -311,6 +311,7 @@ Result<SmoothMappings> pattern_mappings(const ModelDescription& model,
       role_mappings(model, MappingFamily::kNormsAndLinears, false).mappings;
   for (const MappingPatterns& wanted : patterns) {
     TRY_ASSIGN(std::vector<SmoothMapping> sets, SetMatcher(model, wanted).run());
+    std::vector<std::string> inexact;
     for (SmoothMapping& mapping : sets) {
       const ModuleInfo& smooth = model.modules[mapping.smooth];
       if (!wanted.observed.empty()) TRY(check_observed_input(model, mapping, wanted.observed));
@@ -323,14 +324,15 @@ Result<SmoothMappings> pattern_mappings(const ModelDescription& model,
                         smooth.name, model.modules[mapping.balance[0]].name));
         continue;
       }
-      if (!keeps_function(model, mapping, exact)) {
-        result.notes.push_back(fmt::format(
-            "the mapping of {} changes the model: its balance layers are not all that read it, or something "
-            "stands between them",
-            smooth.name));
-      }
+      if (!keeps_function(model, mapping, exact)) inexact.push_back(smooth.name);
       result.mappings.push_back(std::move(mapping));
     }
+    if (inexact.empty()) continue;
+    const std::string others = inexact.size() > 1 ? fmt::format(" (and {} more)", inexact.size() - 1) : "";
+    result.notes.push_back(fmt::format(
+        "the mapping of {}{} changes the model: its balance layers are not all that read it, or something "
+        "stands between them",
+        inexact[0], others));
   }
   return result;
 }
