@@ -19,6 +19,8 @@ import safetensors.torch
 import torch
 import transformers
 
+import interoperability
+
 
 def nibble_layers(options, ids):
     with tempfile.TemporaryDirectory() as folder:
@@ -34,7 +36,7 @@ def nibble_layers(options, ids):
 def transformers_layers(options, ids, attention):
     model = transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32,
                                                               attn_implementation=attention)
-    model = torch.nn.Module.float(model).eval()
+    model = interoperability.in_fp32(model).eval()
     layers = []
     for layer in model.model.layers:
         layer.register_forward_hook(

@@ -87,6 +87,13 @@ def unsuited_group(folder):
     return ""
 
 
+def in_fp32(model):
+    """Weights are decompressed by the first forward, 4-bit floats to bfloat16 whatever type was asked for."""
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(torch.tensor([[0]]))
+    return torch.nn.Module.float(model)
+
+
 class Judge:
     def __init__(self, options):
         self.options = options
@@ -111,8 +118,7 @@ class Judge:
         wrong = {kind: sorted(map(str, keys))[:3] for kind, keys in info.items() if keys}
         if wrong:
             raise CaseError(f"loaded with {wrong}")
-        # compressed-tensors decompresses 4-bit floats to bfloat16, whatever dtype is asked for.
-        return torch.nn.Module.float(model).eval()
+        return in_fp32(model).eval()
 
     def greedy_text_is_same(self, model, folder):
         ours = json.loads(run([self.options.nibble, "generate", folder, "--prompt", PROMPT, "--max-new-tokens",

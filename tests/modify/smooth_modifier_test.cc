@@ -138,7 +138,8 @@ TEST(SmoothMappingTest, PatternsThatChangeTheModelAreNamed) {
   const std::vector<MappingPatterns> partial{{"re:.*input_layernorm$", {"re:.*q_proj$"}}};
   EXPECT_THAT(pattern_mappings(builder.model(), partial)->notes, ElementsAre(HasSubstr("changes the model")));
   add_block(builder, {}, 1);
-  EXPECT_THAT(pattern_mappings(builder.model(), partial)->notes, ElementsAre(HasSubstr("(and 1 more) changes")));
+  EXPECT_THAT(pattern_mappings(builder.model(), partial)->notes,
+              ElementsAre(HasSubstr("(and 1 more) changes")));
   const std::vector<MappingPatterns> nothing{{"re:.*layer_norm$", {"re:.*q_proj$"}}};
   EXPECT_FALSE(pattern_mappings(builder.model(), nothing).ok());
   const std::vector<MappingPatterns> doubled{{"re:.*input_layernorm$", {"re:.*q_proj$", "re:.*proj$"}}};
