@@ -7,7 +7,7 @@
         --method gptq-w4 --method gptq-w3
 
 Texts and calibration may be .safetensors with input_ids. Prints a Markdown row a method: perplexities over windows of
-2048, KL to the model itself on the last text (with --kl), seconds and peak memory of `nibble oneshot`.
+2048 (--context), KL to the model itself on the last text (with --kl), seconds and peak memory of `nibble oneshot`.
 """
 import argparse
 import json
@@ -92,7 +92,7 @@ def run(command):
 
 def judge(options, model, text, against=None):
     path, windows = text.rsplit(":", 1)
-    command = [options.nibble, "eval", model, "--text", path, "--context", 2048, "--max-windows", windows, "--json"]
+    command = [options.nibble, "eval", model, "--text", path, "--context", options.context, "--max-windows", windows, "--json"]
     return json.loads(run(command + (["--against", against] if against else [])))
 
 
@@ -103,6 +103,7 @@ def main():
     parser.add_argument("--calibration", required=True)
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--context", type=int, default=2048, help="tokens of a window")
     parser.add_argument("--text", action="append", required=True, help="name=file:windows")
     parser.add_argument("--method", action="append", choices=METHODS, required=True)
     parser.add_argument("--flag", action="append", default=[], help="more flags for every oneshot")
