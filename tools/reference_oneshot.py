@@ -52,6 +52,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    torch.Tensor.pin_memory = lambda self, *_: self  # AWQ pins what it keeps, and torch needs a GPU's driver for that
     model = transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
     ids = safetensors.torch.load_file(options.ids)["input_ids"][:options.samples].tolist()
     data = datasets.Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * len(row) for row in ids]})
