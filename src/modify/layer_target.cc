@@ -47,7 +47,7 @@ struct Centred {
     std::vector<const InputShift*> pointers;
     for (const InputShift& shift : shifts) pointers.push_back(&shift);
     const double ridge = shift_dampening(hessian, dampening_frac);
-    return ShiftSolver(hessian, pointers, ridge, weight.rows()).directions(pool, weight);
+    return ShiftSolver(hessian, pointers, ridge).directions(pool, weight);
   }
   Hessian hessian;
   std::vector<InputShift> shifts;
@@ -100,18 +100,10 @@ unsigned correction_needs(const CorrectionOptions& options) {
   return options.target ? kHessian | kInputShift : kHessian;
 }
 
-UnitShifts::UnitShifts(const UnitWork& unit) {
-  for (const ModuleWork& work : unit.modules) {
-    if (work.statistics && work.statistics->compared_hessian)
-      rows_[work.statistics->compared_hessian] += work.module->rows;
-  }
-}
-
 ShiftSolver& UnitShifts::of(const ModuleStatistics& seen, double dampening_frac) {
   const Hessian* const hessian = seen.compared_hessian;
   if (last_ != hessian) {
-    const double ridge = shift_dampening(*hessian, dampening_frac);
-    solver_.emplace(*hessian, shifts_of(seen), ridge, rows_[hessian]);
+    solver_.emplace(*hessian, shifts_of(seen), shift_dampening(*hessian, dampening_frac));
   }
   last_ = hessian;
   return *solver_;

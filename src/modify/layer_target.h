@@ -4,7 +4,6 @@
 // takes up the mean, about its mean.
 #pragma once
 
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,15 +26,13 @@ struct CorrectionOptions {
 CorrectionOptions correction_options(const Arguments& arguments, bool is_strict);
 unsigned correction_needs(const CorrectionOptions& options);
 
-// The shifts of the inputs of a unit. Linears that read the same one ask one after the other; only the last
-// is kept, since experts have inputs of their own.
+// The shifts of the inputs of a unit's linears. Linears that read the same one ask one after the other; only
+// the last is kept, since experts have inputs of their own.
 class UnitShifts {
  public:
-  explicit UnitShifts(const UnitWork& unit);
   ShiftSolver& of(const ModuleStatistics& seen, double dampening_frac);
 
  private:
-  std::map<const Hessian*, std::int64_t> rows_;  // of all linears, by input
   const Hessian* last_ = nullptr;
   std::optional<ShiftSolver> solver_;
 };

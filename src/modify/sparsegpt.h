@@ -35,8 +35,8 @@ Result<SparsityResult> sparsegpt_reference(ThreadPool& pool, const Matrix& weigh
                                            const SparseGptOptions& options);
 
 struct PruneOptions : SparseGptOptions {
-  int mask_iterations = 18;  // of ADMM; 0: the recursion's mask
-  int solve_iterations = 6;  // of least squares on the kept weights; 0: the recursion's (or ADMM's) weights
+  int mask_iterations = 12;  // of ADMM; 0: the recursion's mask
+  int solve_iterations = 3;  // of least squares on the kept weights; 0: the recursion's (or ADMM's) weights
   // A mask chosen beforehand (1 kept): only the weights are solved for.
   const Matrix* mask = nullptr;
   // Weights with 0 stay pruned; where the target was shifted, they are not zero in it. Null with

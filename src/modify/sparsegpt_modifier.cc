@@ -128,7 +128,7 @@ Result<LayerReport> SparseGptModifier::prune_module(ModuleWork& work, const Prun
 
 Result<std::vector<LayerReport>> SparseGptModifier::on_sequential_epoch_end(UnitWork& unit,
                                                                             Context& context) {
-  UnitShifts shifts(unit);
+  UnitShifts shifts;
   return prune_unit(
       unit, [&](const ModuleInfo& module) { return pattern_of(module); },
       [&](ModuleWork& work, const PrunePattern& pattern) {
@@ -185,7 +185,7 @@ Result<LayerReport> WandaPruningModifier::prune_well(ModuleWork& work, const Pru
 
 Result<std::vector<LayerReport>> WandaPruningModifier::on_sequential_epoch_end(UnitWork& unit,
                                                                                Context& context) {
-  UnitShifts shifts(unit);
+  UnitShifts shifts;
   return prune_unit(
       unit, [&](const ModuleInfo& module) { return pattern_of(module); },
       [&](ModuleWork& work, const PrunePattern& pattern) {

@@ -21,21 +21,21 @@ struct ShiftDirections {
   double lambda = 0;
 };
 
-// The shifts of one input, for all linears that read it: one factorisation, and no more right-hand sides than
-// the input has columns or the linears have rows.
+// The shifts of one input, for all linears that read it: one inverse. In fp32: lambda keeps the condition
+// low, and few tokens leave far more doubt about S than rounding does.
 class ShiftSolver {
  public:
-  // Hessian and shifts must outlive it. lambda = dampening_frac * mean diagonal. `rows`: of all linears.
-  ShiftSolver(const Hessian& hessian, std::vector<const InputShift*> shifts, double dampening_frac,
-              std::int64_t rows);
+  // Hessian and shifts must outlive it. lambda = dampening_frac * mean diagonal.
+  ShiftSolver(const Hessian& hessian, std::vector<const InputShift*> shifts, double dampening_frac);
   Result<ShiftDirections> directions(ThreadPool& pool, const Matrix& weight);
 
  private:
+  Status invert(ThreadPool& pool);
+
   const Hessian& hessian_;
   std::vector<const InputShift*> shifts_;
   double dampening_frac_;
-  bool is_shared_;
-  std::vector<Matrix> solved_;  // S (H + lambda I)^-1 of each shift, once asked for
+  Matrix inverse_;  // (H + lambda I)^-1, once asked for
   double lambda_ = 0;
 };
 

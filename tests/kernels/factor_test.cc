@@ -112,6 +112,51 @@ TEST(InverseFactorTest, NamesThePivotThatFails) {
   }
 }
 
+// A well damped matrix in fp32 with row stride `ld`; NaN below the diagonal and behind the rows.
+std::vector<float> upper_of(std::int64_t n, const Doubles& h, std::int64_t ld) {
+  std::vector<float> a(static_cast<std::size_t>(n * ld), std::numeric_limits<float>::quiet_NaN());
+  for (std::int64_t i = 0; i < n; ++i) {
+    for (std::int64_t j = i; j < n; ++j) a[at(ld, i, j)] = static_cast<float>(h[at(n, i, j)]);
+  }
+  return a;
+}
+
+TEST(InvertDampedTest, GivesBothTrianglesOfTheInverse) {
+  ThreadPool one(1), two(2);
+  at_every_level([&](CpuLevel) {
+    for (const std::int64_t n : {1, 7, 96, 97, 192, 300}) {
+      const std::int64_t ld = n + 3;
+      const Doubles h = make_hessian(n, 2 * n, 0.3);
+      std::vector<float> a = upper_of(n, h, ld), again = a;
+      ASSERT_TRUE(invert_damped(two, n, a.data(), ld).ok());
+      ASSERT_TRUE(invert_damped(one, n, again.data(), ld).ok());
+      double worst = 0;
+      for (std::int64_t i = 0; i < n; ++i) {
+        for (std::int64_t j = 0; j < n; ++j) {
+          ASSERT_EQ(a[at(ld, i, j)], again[at(ld, i, j)]) << "threads";
+          ASSERT_EQ(a[at(ld, i, j)], a[at(ld, j, i)]);
+          double sum = i == j ? -1.0 : 0.0;
+          for (std::int64_t k = 0; k < n; ++k) sum += static_cast<double>(a[at(ld, i, k)]) * h[at(n, k, j)];
+          worst = std::max(worst, std::abs(sum));
+        }
+        ASSERT_TRUE(std::isnan(a[at(ld, i, n)])) << "wrote beyond the row";
+      }
+      EXPECT_LT(worst, 2e-5) << n;
+    }
+  });
+}
+
+TEST(InvertDampedTest, NamesThePivotThatFails) {
+  ThreadPool pool(2);
+  const std::int64_t n = 250;
+  for (const std::int64_t dead : {0, 95, 96, 180, 249}) {
+    Doubles h = make_hessian(n, 2 * n, 0.1);
+    for (std::int64_t j = 0; j < n; ++j) h[at(n, dead, j)] = h[at(n, j, dead)] = 0.0;
+    std::vector<float> a = upper_of(n, h, n);
+    EXPECT_EQ(invert_damped(pool, n, a.data(), n).pivot, dead);
+  }
+}
+
 TEST(CholeskyTest, MultipliesBackToTheMatrix) {
   ThreadPool pool(2);
   at_every_level([&](CpuLevel) {

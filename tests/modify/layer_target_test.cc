@@ -47,14 +47,14 @@ struct DeviatingLayer {
   }
 
   Matrix target(double strength) {
-    UnitShifts shifts(unit);
+    UnitShifts shifts;
     const CorrectionOptions options{.target = true, .strength = strength};
     return LayerTarget::make(builder.pool(), unit.modules[0], options, shifts).value().weight();
   }
   // What the shift gives with the damping of the solvers.
   Matrix barely_damped() {
     const ModuleStatistics& seen = statistics.values();
-    ShiftSolver solver(*seen.compared_hessian, {seen.half_shift[0], seen.half_shift[1]}, 0.01, weight.rows());
+    ShiftSolver solver(*seen.compared_hessian, {seen.half_shift[0], seen.half_shift[1]}, 0.01);
     const ShiftDirections found = solver.directions(builder.pool(), weight).value();
     return shifted_target(shifted_target(weight, found.direction[0], 0.5), found.direction[1], 0.5);
   }

@@ -57,10 +57,10 @@ double shifted_error(const Matrix& a, const Matrix& x, const Matrix& b, const Ma
 
 // `rows` of all linears that share the input: more than 24 solve for the input once.
 ShiftDirections directions_of(Streams& streams, const Matrix& w, const Hessian& h,
-                              const std::vector<InputShift>& shifts, double frac, std::int64_t rows = 8) {
+                              const std::vector<InputShift>& shifts, double frac) {
   std::vector<const InputShift*> pointers;
   for (const InputShift& shift : shifts) pointers.push_back(&shift);
-  return ShiftSolver(h, pointers, frac, rows).directions(streams.pool, w).value();
+  return ShiftSolver(h, pointers, frac).directions(streams.pool, w).value();
 }
 
 TEST(TargetShiftTest, EqualStreamsShiftNothing27) {
@@ -78,7 +78,7 @@ TEST(TargetShiftTest, SharingAnInputChangesNothing) {
   const Hessian h = streams.hessian(0, 600);
   const std::vector<InputShift> halves{streams.shift(0, 300), streams.shift(300, 600)};
   std::vector<const InputShift*> pointers{&halves[0], &halves[1]};
-  ShiftSolver shared(h, pointers, 0.01, 100);
+  ShiftSolver shared(h, pointers, 0.01);
   for (const std::uint64_t seed : {3U, 4U}) {
     const Matrix w = random_matrix(8, 24, seed);
     const ShiftDirections alone = directions_of(streams, w, h, halves, 0.01);
@@ -86,8 +86,7 @@ TEST(TargetShiftTest, SharingAnInputChangesNothing) {
     EXPECT_EQ(alone.lambda, together.lambda);
     for (const std::size_t part : {std::size_t{0}, std::size_t{1}}) {
       EXPECT_TRUE(testing::same_bits(alone.cross[part], together.cross[part]));
-      for (std::int64_t i = 0; i < 8 * 24; ++i)
-        EXPECT_NEAR(alone.direction[part].data()[i], together.direction[part].data()[i], 1e-4);
+      EXPECT_TRUE(testing::same_bits(alone.direction[part], together.direction[part]));
     }
   }
 }

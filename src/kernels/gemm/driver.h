@@ -63,5 +63,8 @@ struct Output {
 
 void multiply(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const Operand& a,
               const StripSource& b, const Output& out);
+// b is a plain matrix; its index i is the column of C.
+void multiply(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const Operand& a,
+              const Operand& b, const Output& out);
 
 }  // namespace nibble::kernels::gemm

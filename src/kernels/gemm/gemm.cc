@@ -34,35 +34,35 @@ class PlainStrips final : public gemm::StripSource {
   std::int64_t n_;
 };
 
-void product(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const Operand& a,
-             const Operand& b, float* c, std::int64_t ldc, bool accumulate) {
-  gemm::multiply(pool, m, n, k, a, PlainStrips(b, n), {c, ldc, 1.0f, accumulate, false});
-}
-
 }  // namespace
+
+void gemm::multiply(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const Operand& a,
+                    const Operand& b, const Output& out) {
+  multiply(pool, m, n, k, a, PlainStrips(b, n), out);
+}
 
 void gemm_nt(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
              std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
              bool accumulate) {
-  product(pool, m, n, k, {a, lda, false}, {b, ldb, false}, c, ldc, accumulate);
+  gemm::multiply(pool, m, n, k, {a, lda, false}, Operand{b, ldb, false}, {c, ldc, 1.0f, accumulate});
 }
 
 void gemm_nn(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
              std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
              bool accumulate) {
-  product(pool, m, n, k, {a, lda, false}, {b, ldb, true}, c, ldc, accumulate);
+  gemm::multiply(pool, m, n, k, {a, lda, false}, Operand{b, ldb, true}, {c, ldc, 1.0f, accumulate});
 }
 
 void gemm_tn(ThreadPool& pool, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
              std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
              bool accumulate) {
-  product(pool, m, n, k, {a, lda, true}, {b, ldb, true}, c, ldc, accumulate);
+  gemm::multiply(pool, m, n, k, {a, lda, true}, Operand{b, ldb, true}, {c, ldc, 1.0f, accumulate});
 }
 
 void syrk_tn_upper(ThreadPool& pool, std::int64_t n, std::int64_t k, const float* x, std::int64_t ldx,
                    float scale, float* h, std::int64_t ldh, bool accumulate) {
   const Operand operand{x, ldx, true};
-  gemm::multiply(pool, n, n, k, operand, PlainStrips(operand, n), {h, ldh, scale, accumulate, true});
+  gemm::multiply(pool, n, n, k, operand, operand, {h, ldh, scale, accumulate, true});
 }
 
 // In square blocks that fit the cache.

@@ -3,21 +3,23 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
 #include "kernels/gemm.h"
 #include "modify/solver/factor.h"
-#include "modify/solver/order.h"
 
 namespace nibble::solver {
 namespace {
 
-Matrix scaled_columns(const Matrix& m, const std::vector<float>& factor) {
-  Matrix result = m;
-  for (std::int64_t r = 0; r < m.rows(); ++r) {
-    for (std::int64_t c = 0; c < m.cols(); ++c) result.at(r, c) *= factor[static_cast<std::size_t>(c)];
-  }
+Matrix scaled_columns(ThreadPool& pool, const Matrix& m, const std::vector<float>& factor) {
+  Matrix result = Matrix::for_overwrite(m.rows(), m.cols());
+  pool.parallel_for(m.rows(), 16, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r)
+      std::transform(m.row(r).begin(), m.row(r).end(), factor.begin(), result.row(r).begin(),
+                     std::multiplies());
+  });
   return result;
 }
 
@@ -26,21 +28,6 @@ Matrix product(ThreadPool& pool, const Matrix& a, const Matrix& b) {
   kernels::gemm_nn(pool, a.rows(), b.cols(), a.cols(), a.data(), a.cols(), b.data(), b.cols(), c.data(),
                    c.cols());
   return c;
-}
-
-// (N + rho I)^-1 = U^T U. Rows of U from k on have nothing left of column k: a third of the whole product.
-Result<Matrix> shifted_inverse(ThreadPool& pool, const Matrix& normal, double rho) {
-  constexpr std::int64_t kRows = 256;
-  const std::int64_t n = normal.rows();
-  TRY_ASSIGN(const InverseFactor factor, inverse_factor(pool, normal, natural_order(n), rho));
-  Matrix inverse = Matrix::for_overwrite(n, n);
-  for (std::int64_t k = 0; k < n; k += kRows) {
-    const std::int64_t corner = k * n + k;
-    kernels::syrk_tn_upper(pool, n - k, std::min(kRows, n - k), factor.u.data() + corner, n, 1.0f,
-                           inverse.data() + corner, n, k > 0);
-  }
-  kernels::mirror_upper(pool, n, inverse.data(), n);
-  return inverse;
 }
 
 // From rung to rung, so that the last one has last_rho.
@@ -71,26 +58,62 @@ class Admm {
     });
     kernels::gemm_nn(pool_, dense_.rows(), cols, cols, right_.data(), cols, inverse.data(), cols,
                      dense_.data(), cols);
-    each_part([&](std::int64_t i) {
-      const float candidate = dense_.data()[i] + dual_.data()[i] / rho;
-      layer.weight.data()[i] = candidate;
-      // Scores of forbidden weights lie below all others.
-      const bool free = allowed_ == nullptr || allowed_->data()[i] != 0;
-      right_.data()[i] = free ? candidate * candidate + std::numeric_limits<float>::min() : 0.0f;
-    });
-    layer.keep = keep_by_scores(pool_, right_, pattern_);
-    each_part([&](std::int64_t i) {
-      if (allowed_ != nullptr) layer.keep.data()[i] *= allowed_->data()[i];
-      layer.weight.data()[i] *= layer.keep.data()[i];
-      dual_.data()[i] += rho * (dense_.data()[i] - layer.weight.data()[i]);
-    });
+    if (pattern_.is_structured()) {
+      each_row([&](std::int64_t r) {
+        score(r, rho, layer);
+        keep_largest_in_row(right_.row(r), pattern_.zeros, pattern_.group, layer.keep.row(r));
+        settle(r, rho, layer);
+      });
+    } else {
+      each_row([&](std::int64_t r) { score(r, rho, layer); });
+      layer.keep = keep_by_scores(pool_, right_, pattern_);
+      each_row([&](std::int64_t r) { settle(r, rho, layer); });
+    }
   }
 
  private:
+  // The candidate is the new weight, its score goes to right_. Scores of forbidden weights lie below all
+  // others.
+  void score(std::int64_t r, float rho, SparseLayer& layer) {
+    const float* const dense = dense_.row(r).data();
+    const float* const dual = dual_.row(r).data();
+    float* const weight = layer.weight.row(r).data();
+    float* const score = right_.row(r).data();
+    for (std::int64_t c = 0; c < dense_.cols(); ++c) {
+      weight[c] = dense[c] + dual[c] / rho;
+      score[c] = weight[c] * weight[c] + std::numeric_limits<float>::min();
+    }
+    if (allowed_ == nullptr) return;
+    for (std::int64_t c = 0; c < dense_.cols(); ++c) {
+      if (allowed_->at(r, c) == 0) score[c] = 0;
+    }
+  }
+
+  void settle(std::int64_t r, float rho, SparseLayer& layer) {
+    float* const keep = layer.keep.row(r).data();
+    if (allowed_ != nullptr) {
+      for (std::int64_t c = 0; c < dense_.cols(); ++c) keep[c] *= allowed_->at(r, c);
+    }
+    const float* const dense = dense_.row(r).data();
+    float* const weight = layer.weight.row(r).data();
+    float* const dual = dual_.row(r).data();
+    for (std::int64_t c = 0; c < dense_.cols(); ++c) {
+      weight[c] *= keep[c];
+      dual[c] += rho * (dense[c] - weight[c]);
+    }
+  }
+
   template <class Body>
   void each_part(const Body& body) {
     pool_.parallel_for(dense_.rows() * dense_.cols(), 1 << 15, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) body(i);
+    });
+  }
+
+  template <class Body>
+  void each_row(const Body& body) {
+    pool_.parallel_for(dense_.rows(), 16, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t r = first; r < last; ++r) body(r);
     });
   }
 
@@ -112,21 +135,23 @@ Result<SparseLayer> admm_mask(ThreadPool& pool, const Matrix& weight, const Matr
     scale[c] = std::sqrt(diagonal);
     inverse_scale[c] = 1 / scale[c];
   }
-  Matrix normal = scaled_columns(metric, inverse_scale);
-  for (std::int64_t r = 0; r < n; ++r) {
-    for (float& value : normal.row(r)) value *= inverse_scale[static_cast<std::size_t>(r)];
-  }
-  SparseLayer layer{.weight = scaled_columns(start, scale), .keep = {}};
-  Admm admm(pool, scaled_columns(weight, scale), normal, layer.weight, pattern, allowed);
+  Matrix normal = scaled_columns(pool, metric, inverse_scale);
+  pool.parallel_for(n, 16, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      for (float& value : normal.row(r)) value *= inverse_scale[static_cast<std::size_t>(r)];
+    }
+  });
+  SparseLayer layer{.weight = scaled_columns(pool, start, scale), .keep = Matrix(start.rows(), n)};
+  Admm admm(pool, scaled_columns(pool, weight, scale), normal, layer.weight, pattern, allowed);
   const double growth = growth_of(options);
   double rho = options.first_rho;
   for (int done = 0; done < options.iterations; rho *= growth) {
-    TRY_ASSIGN(const Matrix inverse, shifted_inverse(pool, normal, rho));
+    TRY_ASSIGN(const Matrix inverse, damped_inverse(pool, normal, rho));
     for (int i = 0; i < options.iterations_per_rung && done < options.iterations; ++i, ++done) {
       admm.iterate(inverse, rho, layer);
     }
   }
-  layer.weight = scaled_columns(layer.weight, inverse_scale);
+  layer.weight = scaled_columns(pool, layer.weight, inverse_scale);
   return layer;
 }
 

@@ -5,7 +5,7 @@
 // on the metric N with unit diagonal (columns scaled by the root of the diagonal). rho grows from rung to
 // rung, one inverse each, instead of the eigenvectors of the paper, which cost ten times as much. The mask
 // settles at rho near 0.7; how slowly rho grows up to there decides how good it is. D begins as a solution
-// and V as what it would be if D were the limit, N (w - D): that saves the rungs below 0.35.
+// and V as what it would be if D were the limit, N (w - D): that saves the rungs below 0.4.
 #pragma once
 
 #include "base/error.h"
@@ -16,9 +16,9 @@
 namespace nibble::solver {
 
 struct AdmmOptions {
-  int iterations = 18;
-  int iterations_per_rung = 6;
-  double first_rho = 0.35;
+  int iterations = 12;
+  int iterations_per_rung = 4;
+  double first_rho = 0.4;
   double last_rho = 0.7;  // rho grows by the same factor from rung to rung
 };
 

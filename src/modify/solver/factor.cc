@@ -14,6 +14,8 @@ namespace {
 
 constexpr double kLargestFrac = 1e3;
 constexpr double kFirstRaise = 1e-4;  // where raising starts when nothing (or nonsense) was asked for
+constexpr const char* kNoMoments =
+    "its entries are not a matrix of second moments: check the saved statistics";
 
 // a := P (H + lambda I) P^T in fp64.
 void fill_permuted(ThreadPool& pool, const Matrix& h, std::span<const std::int32_t> order, double lambda,
@@ -102,7 +104,23 @@ Result<InverseFactor> inverse_factor(ThreadPool& pool, const Matrix& hessian,
       fmt::format("the Hessian of {} channels cannot be factored, even with damping {} times its mean "
                   "diagonal",
                   n, kLargestFrac),
-      "its entries are not a matrix of second moments: check the saved statistics");
+      kNoMoments);
+}
+
+Result<Matrix> damped_inverse(ThreadPool& pool, const Matrix& hessian, double lambda) {
+  const std::int64_t n = hessian.rows();
+  const std::vector<float> diagonal = live_diagonal(hessian);
+  Matrix inverse = Matrix::for_overwrite(n, n);
+  pool.parallel_for(n, 16, [&](std::int64_t first, std::int64_t last) {
+    std::copy_n(hessian.data() + first * n, (last - first) * n, inverse.data() + first * n);
+    for (std::int64_t i = first; i < last; ++i)
+      inverse.at(i, i) =
+          static_cast<float>(static_cast<double>(diagonal[static_cast<std::size_t>(i)]) + lambda);
+  });
+  if (kernels::invert_damped(pool, n, inverse.data(), n).ok()) return inverse;
+  return bad_data(
+      fmt::format("the Hessian of {} channels is not positive definite with {} on its diagonal", n, lambda),
+      kNoMoments);
 }
 
 }  // namespace nibble::solver

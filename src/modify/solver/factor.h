@@ -47,4 +47,8 @@ double damping_lambda(const Matrix& hessian, double frac);
 Result<InverseFactor> inverse_factor(ThreadPool& pool, const Matrix& hessian,
                                      std::span<const std::int32_t> order, double dampening_frac);
 
+// (H + lambda I)^-1 with the live_diagonal(), in fp32 at the rate of products. For a lambda that keeps the
+// condition low: errors are 1e-7 times that. Fails if H + lambda I is not positive definite.
+Result<Matrix> damped_inverse(ThreadPool& pool, const Matrix& hessian, double lambda);
+
 }  // namespace nibble::solver

@@ -187,7 +187,9 @@ void keep_largest_of_many(const float* score, int zeros, float* keep) {
   }
 }
 
-void keep_largest_in_row(std::span<const float> scores, int group, int zeros, std::span<float> keep) {
+}  // namespace
+
+void keep_largest_in_row(std::span<const float> scores, int zeros, int group, std::span<float> keep) {
   const auto many = group == 4 ? keep_largest_of_many<4> : group == 8 ? keep_largest_of_many<8> : nullptr;
   const auto cols = static_cast<std::int64_t>(scores.size());
   std::int64_t c = 0;
@@ -199,12 +201,10 @@ void keep_largest_in_row(std::span<const float> scores, int group, int zeros, st
   }
 }
 
-}  // namespace
-
 Matrix keep_largest_in_groups(ThreadPool& pool, const Matrix& scores, int zeros, int group) {
   Matrix keep(scores.rows(), scores.cols());
   pool.parallel_for(scores.rows(), 64, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t r = first; r < last; ++r) keep_largest_in_row(scores.row(r), group, zeros, keep.row(r));
+    for (std::int64_t r = first; r < last; ++r) keep_largest_in_row(scores.row(r), zeros, group, keep.row(r));
   });
   return keep;
 }

@@ -65,7 +65,8 @@ Matrix keep_largest(ThreadPool& pool, const Matrix& scores, std::int64_t pruned)
 // Keeps all but the `pruned` smallest scores of every row.
 Matrix keep_largest_in_rows(ThreadPool& pool, const Matrix& scores, std::int64_t pruned);
 
-// Keeps all but the `zeros` smallest scores of every `group` consecutive columns.
+// Keeps all but the `zeros` smallest scores of every `group` consecutive columns: of one row, of all.
+void keep_largest_in_row(std::span<const float> scores, int zeros, int group, std::span<float> keep);
 Matrix keep_largest_in_groups(ThreadPool& pool, const Matrix& scores, int zeros, int group);
 
 // The mask of a pattern for non-negative scores; the count over the matrix is the rounded target.
