@@ -45,4 +45,7 @@ done
 "$nibble" oneshot "$model" --scheme W4A16 --group-size 64 --output-dir "$work/killed" --overwrite --quiet >/dev/null
 [ "$(weights "$work/killed")" = "$(weights "$work/threads-1")" ] || { echo "the run after the kills differs"; exit 1; }
 find "$work" -maxdepth 1 -name '*.partial' | grep . && { echo "a partial folder is left after a finished run"; exit 1; }
+
+echo "-- a calibrated run: the same bytes for 1, 2 and 4 threads, and after 20 kills, each resumed"
+sh tools/kill_and_resume.sh "$nibble" "$model"
 echo "end to end: ok"

@@ -25,9 +25,9 @@ const QuantizationArgs* weight_args(const QuantizationScheme* scheme) {
 
 // The balance layers as the search sees them, with their weights.
 struct Balance {
-  explicit Balance(const SmoothWork& work) {
+  Balance(ThreadPool& pool, const SmoothWork& work) {
     std::map<std::string, int> siblings;
-    for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(*balance));
+    for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(pool, *balance));
     for (std::size_t i = 0; i < weights.size(); ++i) {
       const ModuleWork& balance = *work.balance[i];
       const std::string key = global_scale_key(*balance.module, balance.scheme);
@@ -172,7 +172,7 @@ Status AwqModifier::on_calibration_start(ModelState& state) {
 
 Result<AwqChoice> AwqModifier::search(const SmoothMapping& mapping, const SmoothWork& work,
                                       SublayerJudge* judge, ThreadPool& pool) const {
-  const Balance balance(work);
+  const Balance balance(pool, work);
   const ModuleStatistics& seen = *input_statistics(work);
   const bool is_grouped = mapping.heads_per_group > 1;
   return awq_search(pool, balance.layers, mean_over_groups(mapping, seen.input_abs_mean),
@@ -202,13 +202,13 @@ Status AwqModifier::clip(ModuleWork& work, std::span<const float> input_scales, 
   const ModuleRole role = work.module->role;
   if (!args || role == ModuleRole::kQuery || role == ModuleRole::kKey || role == ModuleRole::kQkv) return {};
   if (!work.statistics || !work.statistics->hessian || has_global_scale(work.scheme)) return {};
-  Matrix weight = weight_matrix(work);
+  Matrix weight = weight_matrix(pool, work);
   const UnitGrid units = unit_grid(*args, weight.rows(), weight.cols());
   if (units.unit_rows > 1) return {};
   const Hessian metric = divided(*work.statistics->hessian, input_scales);
   TRY_ASSIGN(const QuantParams params, awq_clip(pool, weight, metric, *args, work.weight.dtype(), 0, {}));
   clamp_to(params, *args, units, weight);
-  store_weight(weight, work);
+  store_weight(pool, weight, work);
   return {};
 }
 

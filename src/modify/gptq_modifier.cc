@@ -101,7 +101,7 @@ Status GptqModifier::store(ModuleWork& work, const GptqResult& result, const Wei
       is_strict_ && result.group_index.empty()
           ? observed
           : stored_params(result.params, args, work.weight.dtype(), rows, cols, result.group_index);
-  store_weight(result.weight, work);
+  store_weight(pool, result.weight, work);
   if (is_strict_ || work.format == CompressionFormat::kDense) {
     TRY_ASSIGN(work.compressed, CompressedWeight::from_weight(pool, work.weight, args, work.format, params));
   } else {
@@ -130,7 +130,7 @@ Result<LayerReport> GptqModifier::compress(ModuleWork& work, const WeightParams&
   TRY(store(work, result, observed, pool));
   const double signal = target.signal(pool);
   // Our own loss is the error of the outputs already; the reference's is one of its recursion.
-  const double noise = is_strict_ ? target.noise(pool, weight_matrix(work), false) : result.loss;
+  const double noise = is_strict_ ? target.noise(pool, weight_matrix(pool, work), false) : result.loss;
   LayerReport report = layer_report(work, class_name(), signal, noise);
   report.of_outputs = true;
   report.rtn_relative_error = relative_error(signal, target.noise(pool, rounded, false));
@@ -139,7 +139,7 @@ Result<LayerReport> GptqModifier::compress(ModuleWork& work, const WeightParams&
   if (target.strength() > 0)
     report.notes.push_back(fmt::format("target corrected with strength {:.2f}", target.strength()));
   if (keeps) report.notes.push_back("zeros kept");
-  if (target.updates_bias()) store_bias(target.new_bias(bias_values(work), weight_matrix(work)), work);
+  if (target.updates_bias()) store_bias(target.new_bias(bias_values(work), weight_matrix(pool, work)), work);
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
   report.seconds = elapsed.count();
   return report;

@@ -113,7 +113,7 @@ Result<LayerTarget> LayerTarget::make(ThreadPool& pool, const ModuleWork& work,
                                       const CorrectionOptions& options, UnitShifts& shifts) {
   const ModuleStatistics& seen = *work.statistics;
   LayerTarget target;
-  target.original_ = weight_matrix(work);
+  target.original_ = weight_matrix(pool, work);
   target.hessian_ = seen.hessian;
   const bool is_centred = options.bias && work.bias.has_value();
   if (is_centred) target.centred_ = centred(*seen.hessian);

@@ -54,18 +54,18 @@ Result<std::vector<LayerReport>> MagnitudePruningModifier::on_sequential_epoch_e
   for (ModuleWork& work : unit.modules) {
     if (!targets_.contains(work.module->name)) continue;
     const auto start = std::chrono::steady_clock::now();
-    const Matrix weight = weight_matrix(work);
+    const Matrix weight = weight_matrix(context.pool, work);
     auto keep = magnitude_mask(context.pool, weight, config().arguments.text("mask_structure"),
                                config().arguments.number("final_sparsity"));
     if (!keep.ok()) return std::move(keep).at(work.module->name).error();
-    store_weight(masked(weight, *keep), work);
+    store_weight(context.pool, masked(weight, *keep), work);
     double signal = 0, noise = 0;
     for (std::int64_t i = 0; i < weight.rows() * weight.cols(); ++i) {
       const double square = static_cast<double>(weight.data()[i]) * static_cast<double>(weight.data()[i]);
       signal += square;
       if (keep->data()[i] == 0) noise += square;
     }
-    reports.push_back(pruned_report(work, class_name(), signal, noise));
+    reports.push_back(pruned_report(context.pool, work, class_name(), signal, noise));
     const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
     reports.back().seconds = elapsed.count();
   }

@@ -163,7 +163,7 @@ std::vector<ModifierRow> pruning_modifiers() {
   const Rows wanda_tail{
       {.name = "mask_swaps",
        .kinds = kIntKind,
-       .initial = 100,
+       .initial = 1000,
        .help = "exchanges of kept and pruned weights per row that lower the exact error; 0: off",
        .least = 0,
        .most = 100000,

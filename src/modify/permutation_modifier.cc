@@ -29,8 +29,8 @@ Matrix with_columns(const Matrix& matrix, const ChannelOrder& order) {
   return result;
 }
 
-void permute_rows(const ChannelOrder& order, ModuleWork& work) {
-  store_weight(with_rows(weight_matrix(work), order), work);
+void permute_rows(ThreadPool& pool, const ChannelOrder& order, ModuleWork& work) {
+  store_weight(pool, with_rows(weight_matrix(pool, work), order), work);
   if (!work.bias) return;
   const std::vector<float> bias = bias_values(work);
   std::vector<float> moved(bias.size());
@@ -106,7 +106,7 @@ Result<LayerReport> ChannelPermutationModifier::permute(const Channels& channels
                                                         Context& context) const {
   ModuleWork& reader = *unit.find(model_->modules[channels.reader].name);
   const std::vector<float>& squares = reader.statistics->input_square_mean;
-  const Matrix weight = weight_matrix(reader);
+  const Matrix weight = weight_matrix(context.pool, reader);
   const std::int64_t width = channels.width, shared = channels.readers_per_run;
   ChannelOrder rows(static_cast<std::size_t>(weight.cols() / shared));
   ChannelOrder columns(static_cast<std::size_t>(weight.cols()));
@@ -134,8 +134,9 @@ Result<LayerReport> ChannelPermutationModifier::permute(const Channels& channels
         columns[static_cast<std::size_t>((run * shared + s) * width + c)] = (run * shared + s) * width + from;
     }
   }
-  store_weight(with_columns(weight, columns), reader);
-  for (const std::size_t maker : channels.makers) permute_rows(rows, *unit.find(model_->modules[maker].name));
+  store_weight(context.pool, with_columns(weight, columns), reader);
+  for (const std::size_t maker : channels.makers)
+    permute_rows(context.pool, rows, *unit.find(model_->modules[maker].name));
   LayerReport report = layer_report(reader, class_name(), 1, 0);
   report.notes.push_back(
       fmt::format("retained importance +{:.2f} %", before > 0 ? 100 * (after / before - 1) : 0));

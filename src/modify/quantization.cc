@@ -160,7 +160,7 @@ Result<LayerReport> round_module(ModuleWork& work, const std::optional<WeightPar
   LayerReport report = layer_report(work, modifier, 1, relative * relative);
   if (work.statistics && work.statistics->hessian) {
     TRY_ASSIGN(const Tensor rounded, work.compressed->dense(pool));
-    const Matrix original = weight_matrix(work);
+    const Matrix original = weight_matrix(pool, work);
     Matrix changed(original.rows(), original.cols());
     rounded.decode_f32(0, changed.values());
     const Matrix& hessian = work.statistics->hessian->values;

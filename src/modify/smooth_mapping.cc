@@ -375,21 +375,21 @@ Status fold_scales(ThreadPool& pool, const SmoothMapping& mapping, std::span<con
                    const SmoothWork& work) {
   TRY(check_smooth_scales(scales, work.balance[0]->weight.dim(1)).at(work.smooth->module->name));
   for (ModuleWork* balance : work.balance) {
-    Matrix weight = weight_matrix(*balance);
+    Matrix weight = weight_matrix(pool, *balance);
     scale_columns(pool, scales, balance->weight.dtype(), weight);
-    store_weight(weight, *balance);
+    store_weight(pool, weight, *balance);
   }
   const std::vector<float> of_outputs = scales_of_outputs(mapping, scales);
   ModuleWork& smooth = *work.smooth;
   const DType dtype = smooth.weight.dtype();
-  Matrix weight = weight_matrix(smooth);
+  Matrix weight = weight_matrix(pool, smooth);
   std::vector<float> bias = bias_values(smooth);
   if (smooth.module->kind == ModuleKind::kNorm) {
     divide_norm(of_outputs, smooth.module->norm_offset, dtype, weight.values(), bias);
   } else {
     divide_rows(of_outputs, dtype, weight, bias);
   }
-  store_weight(weight, smooth);
+  store_weight(pool, weight, smooth);
   if (!bias.empty()) store_bias(bias, smooth);
   return {};
 }

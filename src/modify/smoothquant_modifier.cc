@@ -113,7 +113,8 @@ bool SmoothQuantModifier::can_search(const SmoothWork& work) const {
   return searches() && seen && seen->input_sample && rounds_uniformly(work);
 }
 
-Result<std::vector<float>> SmoothQuantModifier::formula_scales(const SmoothWork& work) const {
+Result<std::vector<float>> SmoothQuantModifier::formula_scales(const SmoothWork& work,
+                                                               ThreadPool& pool) const {
   const Arguments& arguments = config().arguments;
   const ModuleStatistics& seen = *work.smooth->statistics;
   const auto statistic =
@@ -126,7 +127,7 @@ Result<std::vector<float>> SmoothQuantModifier::formula_scales(const SmoothWork&
       smooth_activation_scales(last_of(seen.output_column_min, channels, dtype),
                                last_of(seen.output_column_max, channels, dtype), statistic);
   std::vector<Matrix> weights;
-  for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(*balance));
+  for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(pool, *balance));
   std::vector<const Matrix*> pointers;
   for (const Matrix& weight : weights) pointers.push_back(&weight);
   const double strength = arguments.number("smoothing_strength");
@@ -140,7 +141,7 @@ SmoothChoice SmoothQuantModifier::searched_scales(const SmoothMapping& mapping, 
   for (std::size_t c = 0; c < abs_max.size(); ++c)
     abs_max[c] = std::max(std::fabs(seen.input_column_min[c]), std::fabs(seen.input_column_max[c]));
   std::vector<Matrix> weights;
-  for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(*balance));
+  for (const ModuleWork* balance : work.balance) weights.push_back(weight_matrix(pool, *balance));
   std::vector<SmoothLayer> layers;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const QuantizationScheme* scheme = rounded_scheme(work.balance[i]->scheme);
@@ -165,7 +166,7 @@ Result<LayerReport> SmoothQuantModifier::smooth(const SmoothMapping& mapping, co
     notes.push_back(fmt::format("rounding noise of the layers that read it: {:.3g} to {:.3g} of the signal",
                                 choice.noise_before, choice.noise_after));
   } else {
-    TRY_ASSIGN(scales, formula_scales(work));
+    TRY_ASSIGN(scales, formula_scales(work, pool));
   }
   TRY(fold_scales(pool, mapping, scales, work));
   LayerReport report = layer_report(*work.smooth, class_name(), 1, 0);

@@ -31,7 +31,7 @@ class SmoothQuantModifier final : public Modifier {
   bool can_search(const SmoothWork& work) const;
   Result<LayerReport> smooth(const SmoothMapping& mapping, const SmoothWork& work, ThreadPool& pool) const;
   // By the formula, and by the least rounding noise.
-  Result<std::vector<float>> formula_scales(const SmoothWork& work) const;
+  Result<std::vector<float>> formula_scales(const SmoothWork& work, ThreadPool& pool) const;
   SmoothChoice searched_scales(const SmoothMapping& mapping, const SmoothWork& work, ThreadPool& pool) const;
 
   const ModelDescription* model_ = nullptr;

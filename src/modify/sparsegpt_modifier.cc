@@ -23,27 +23,28 @@ double squares(const Matrix& m) {
 // Squared error of the outputs where there is a Hessian, else of the weights.
 LayerReport report_against(const Matrix& original, const ModuleWork& work, std::string_view modifier,
                            ThreadPool& pool) {
-  const Matrix changed = weight_matrix(work);
+  const Matrix changed = weight_matrix(pool, work);
   if (work.statistics && work.statistics->hessian) {
     const Matrix& hessian = work.statistics->hessian->values;
-    LayerReport report = pruned_report(work, modifier, solver::layer_loss(pool, original, Matrix(), hessian),
-                                       solver::layer_loss(pool, original, changed, hessian));
+    LayerReport report =
+        pruned_report(pool, work, modifier, solver::layer_loss(pool, original, Matrix(), hessian),
+                      solver::layer_loss(pool, original, changed, hessian));
     report.of_outputs = true;
     return report;
   }
   Matrix difference = original;
   for (std::int64_t i = 0; i < original.rows() * original.cols(); ++i)
     difference.data()[i] -= changed.data()[i];
-  return pruned_report(work, modifier, squares(original), squares(difference));
+  return pruned_report(pool, work, modifier, squares(original), squares(difference));
 }
 
 Result<LayerReport> prune_by_magnitude(ModuleWork& work, const PrunePattern& pattern,
                                        std::string_view modifier, ThreadPool& pool) {
-  const Matrix weight = weight_matrix(work);
+  const Matrix weight = weight_matrix(pool, work);
   const std::string structure =
       pattern.is_structured() ? fmt::format("{}:{}", pattern.zeros, pattern.group) : "unstructured";
   TRY_ASSIGN(const Matrix keep, magnitude_mask(pool, weight, structure, pattern.sparsity));
-  store_weight(masked(weight, keep), work);
+  store_weight(pool, masked(weight, keep), work);
   LayerReport report = report_against(weight, work, modifier, pool);
   report.notes.emplace_back("no data reached it: pruned by magnitude");
   return report;
@@ -52,10 +53,10 @@ Result<LayerReport> prune_by_magnitude(ModuleWork& work, const PrunePattern& pat
 // Stores what a solver found for a target, with the bias that goes with it.
 LayerReport store_pruned(ModuleWork& work, const LayerTarget& target, const SparsityResult& result,
                          std::string_view modifier, ThreadPool& pool) {
-  store_weight(result.weight, work);
-  const Matrix stored = weight_matrix(work);
-  LayerReport report =
-      pruned_report(work, modifier, target.signal(pool), target.noise(pool, stored, target.updates_bias()));
+  store_weight(pool, result.weight, work);
+  const Matrix stored = weight_matrix(pool, work);
+  LayerReport report = pruned_report(pool, work, modifier, target.signal(pool),
+                                     target.noise(pool, stored, target.updates_bias()));
   report.of_outputs = true;
   report.loss = result.loss;
   if (target.updates_bias()) store_bias(target.new_bias(bias_values(work), stored), work);
@@ -153,9 +154,9 @@ unsigned WandaPruningModifier::needs(const ModelState&, const ModuleInfo& module
 
 Result<LayerReport> WandaPruningModifier::prune_plainly(ModuleWork& work, const PrunePattern& pattern,
                                                         ThreadPool& pool) const {
-  const Matrix weight = weight_matrix(work);
+  const Matrix weight = weight_matrix(pool, work);
   TRY_ASSIGN(const Matrix keep, wanda_mask(pool, weight, work.statistics->input_square_mean, pattern));
-  store_weight(masked(weight, keep), work);
+  store_weight(pool, masked(weight, keep), work);
   return report_against(weight, work, class_name(), pool);
 }
 

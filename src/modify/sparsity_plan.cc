@@ -215,15 +215,15 @@ Status SparsityModifier::on_trial(UnitWork& block, Context& context) {
   for (ModuleWork& work : block.modules) {
     const auto pattern = pattern_of(*work.module);
     if (!pattern || !work.statistics || work.statistics->input_square_mean.empty()) continue;
-    const Matrix weight = weight_matrix(work);
+    const Matrix weight = weight_matrix(context.pool, work);
     TRY_ASSIGN(const Matrix keep,
                wanda_mask(context.pool, weight, work.statistics->input_square_mean, *pattern));
-    store_weight(masked(weight, keep), work);
+    store_weight(context.pool, masked(weight, keep), work);
   }
   return {};
 }
 
-Status SparsityModifier::on_survey(const UnitWork& block, Context&) {
+Status SparsityModifier::on_survey(const UnitWork& block, Context& context) {
   if (!has_profile() || measures_divergence()) return {};
   std::vector<Matrix> weights;
   std::vector<std::vector<float>> norms;
@@ -232,7 +232,7 @@ Status SparsityModifier::on_survey(const UnitWork& block, Context&) {
     if (!is_prunable(*work.module) || !work.statistics || work.statistics->input_square_mean.empty())
       continue;
     number = work.module->block;
-    weights.push_back(weight_matrix(work));
+    weights.push_back(weight_matrix(context.pool, work));
     std::vector<float>& norm = norms.emplace_back();
     for (const float square : work.statistics->input_square_mean) norm.push_back(std::sqrt(square));
   }
@@ -281,9 +281,10 @@ Status SparsityModifier::on_calibration_start(ModelState& state) {
   return {};
 }
 
-LayerReport pruned_report(const ModuleWork& work, std::string_view modifier, double signal, double noise) {
+LayerReport pruned_report(ThreadPool& pool, const ModuleWork& work, std::string_view modifier, double signal,
+                          double noise) {
   LayerReport report = layer_report(work, modifier, signal, noise);
-  const Matrix weight = weight_matrix(work);
+  const Matrix weight = weight_matrix(pool, work);
   const auto zeros = static_cast<double>(std::ranges::count(weight.values(), 0.0f));
   report.notes.push_back(
       fmt::format("{:.2f} % zeros", 100 * zeros / static_cast<double>(weight.values().size())));

@@ -28,7 +28,8 @@ Result<PruneTargets> prune_targets(ModelState& state, const std::vector<std::str
                                    const std::vector<std::string>& ignore);
 
 // The report row of a module that holds its new weight: also how many zeros it has.
-LayerReport pruned_report(const ModuleWork& work, std::string_view modifier, double signal, double noise);
+LayerReport pruned_report(ThreadPool& pool, const ModuleWork& work, std::string_view modifier, double signal,
+                          double noise);
 
 class SparsityModifier : public Modifier, public MaskMaker {
  public:

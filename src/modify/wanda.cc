@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 #include <vector>
 
 #include "kernels/gemm.h"
@@ -14,41 +16,61 @@ namespace {
 // A swap must gain more than rounding can feign.
 constexpr double kLeastGain = 1e-7;
 
+// What the search for exchanges reads again and again of H, side by side: the blocks of the groups on its
+// diagonal, row c the block's row of column c (without groups: the diagonal).
+Matrix diagonal_blocks(const Matrix& h, std::int64_t group) {
+  Matrix blocks = Matrix::for_overwrite(h.rows(), group);
+  for (std::int64_t c = 0; c < h.rows(); ++c) {
+    const auto block =
+        h.row(c).subspan(static_cast<std::size_t>(c - c % group), static_cast<std::size_t>(group));
+    std::ranges::copy(block, blocks.row(c).begin());
+  }
+  return blocks;
+}
+
 // One row: e = pruned part of w, image = H e. Bringing back p and pruning k changes e H e^T by
 //   w_p^2 H_pp - 2 w_p (H e)_p  +  w_k^2 H_kk + 2 w_k (H e)_k  -  2 w_p w_k H_pk.
 class RowSwaps {
  public:
-  RowSwaps(const Matrix& hessian, const PrunePattern& pattern, const SwapOptions& options)
-      : h_(hessian), group_(pattern.group), candidates_(static_cast<std::size_t>(options.candidates)) {}
+  RowSwaps(const Matrix& hessian, const Matrix& blocks, std::span<const float> w, std::span<float> keep,
+           std::vector<double> image)
+      : h_(hessian), blocks_(blocks), w_(w), keep_(keep), image_(std::move(image)) {
+    for (std::size_t c = 0; c < w_.size(); ++c) {
+      if (keep_[c] == 0) loss_ += static_cast<double>(w_[c]) * image_[c];
+    }
+  }
 
-  void run(std::span<const float> w, std::span<float> keep, std::vector<double>& image, double loss,
-           int swaps) {
-    for (int swap = 0; swap < swaps; ++swap) {
-      find_candidates(w, keep, image);
-      Swap best;
-      std::size_t first_away = 0;
-      for (const Candidate& back : back_) {
-        // Both lists are in the order of columns when there are groups, so a group's partners are neighbours.
-        if (group_ > 0) {
-          while (first_away < away_.size() && away_[first_away].column / group_ < back.column / group_)
-            ++first_away;
-        }
-        for (std::size_t i = first_away; i < away_.size(); ++i) {
-          const Candidate& away = away_[i];
-          if (group_ > 0 && back.column / group_ != away.column / group_) break;
-          const double change =
-              back.change + away.change -
-              2 * value(w, back.column) * value(w, away.column) * h(back.column, away.column);
-          if (change < best.change) best = {.back = back.column, .away = away.column, .change = change};
-        }
+  // Group after group, the best exchange of each, until none is left: an exchange touches every column once,
+  // the search for it only its group.
+  void run_in_groups(int swaps) {
+    const std::int64_t group = blocks_.cols();
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (std::int64_t first = 0; first < std::ssize(w_); first += group) {
+        look_at(first, first + group, 0);
+        const Swap best = best_swap([&](std::int64_t p, std::int64_t k) { return blocks_.at(p, k - first); });
+        if (!is_gain(best)) continue;
+        if (swaps-- == 0) return;
+        apply(best);
+        changed = true;
       }
-      if (!(best.change < -kLeastGain * loss)) return;
-      loss += best.change;
-      keep[static_cast<std::size_t>(best.back)] = 1;
-      keep[static_cast<std::size_t>(best.away)] = 0;
-      const double minus = value(w, best.back), plus = value(w, best.away);
-      for (std::int64_t c = 0; c < h_.rows(); ++c) {
-        image[static_cast<std::size_t>(c)] += plus * h(best.away, c) - minus * h(best.back, c);
+    }
+  }
+
+  // The `candidates` most promising of each kind (0: all) are exchanged as long as that helps, then others
+  // are looked for, until there are none.
+  void run(std::size_t candidates, int swaps) {
+    const auto h = [&](std::int64_t p, std::int64_t k) { return h_.at(p, k); };
+    for (bool changed = true; changed;) {
+      changed = false;
+      look_at(0, std::ssize(w_), candidates);
+      for (Swap best = best_swap(h); is_gain(best); best = best_swap(h)) {
+        if (swaps-- == 0) return;
+        apply(best);
+        std::swap(back_[best.back].column, away_[best.away].column);
+        for (Candidate& back : back_) back.change = change_of(back.column);
+        for (Candidate& away : away_) away.change = change_of(away.column);
+        changed = true;
       }
     }
   }
@@ -56,45 +78,94 @@ class RowSwaps {
  private:
   struct Candidate {
     std::int64_t column;
-    double change;
+    double change;  // of the loss, by this one alone
+    bool operator<(const Candidate& other) const {
+      return change != other.change ? change < other.change : column < other.column;
+    }
   };
+  using Candidates = std::vector<Candidate>;
   struct Swap {
-    std::int64_t back = -1, away = -1;
+    std::size_t back = 0, away = 0;  // places in the lists
     double change = 0;
   };
 
-  double h(std::int64_t i, std::int64_t j) const { return static_cast<double>(h_.at(i, j)); }
-  static double value(std::span<const float> w, std::int64_t c) {
-    return static_cast<double>(w[static_cast<std::size_t>(c)]);
+  double w(std::int64_t c) const { return static_cast<double>(w_[static_cast<std::size_t>(c)]); }
+  bool is_kept(std::int64_t c) const { return keep_[static_cast<std::size_t>(c)] != 0; }
+  bool is_gain(const Swap& swap) const { return swap.change < -kLeastGain * loss_; }
+
+  double change_of(std::int64_t c) const {
+    const double own = w(c) * w(c) * static_cast<double>(blocks_.at(c, c % blocks_.cols()));
+    const double cross = 2 * w(c) * image_[static_cast<std::size_t>(c)];
+    return is_kept(c) ? own + cross : own - cross;
   }
 
-  void find_candidates(std::span<const float> w, std::span<const float> keep,
-                       const std::vector<double>& image) {
+  // Fills back_ and away_ with what may come back and go away in [first, last): the `most` best of each (0:
+  // all).
+  void look_at(std::int64_t first, std::int64_t last, std::size_t most) {
     back_.clear();
     away_.clear();
-    for (std::int64_t c = 0; c < h_.rows(); ++c) {
-      const double x = value(w, c), own = x * x * h(c, c), cross = 2 * x * image[static_cast<std::size_t>(c)];
-      if (keep[static_cast<std::size_t>(c)] == 0) {
-        back_.push_back({c, own - cross});
+    double back_bound = std::numeric_limits<double>::infinity(), away_bound = back_bound;
+    for (std::int64_t c = first; c < last; ++c) {
+      const Candidate candidate{c, change_of(c)};
+      if (is_kept(c)) {
+        offer(candidate, most, away_bound, away_);
       } else {
-        away_.push_back({c, own + cross});
+        offer(candidate, most, back_bound, back_);
       }
     }
-    if (candidates_ == 0 || group_ > 0) return;
-    for (std::vector<Candidate>* list : {&back_, &away_}) {
-      if (list->size() <= candidates_) continue;
-      std::nth_element(list->begin(), list->begin() + static_cast<std::ptrdiff_t>(candidates_), list->end(),
-                       [](const Candidate& a, const Candidate& b) {
-                         return a.change != b.change ? a.change < b.change : a.column < b.column;
-                       });
-      list->resize(candidates_);
+    cut(most, back_);
+    cut(most, away_);
+  }
+
+  // The list is cut when it has twice as many as asked for, so that few of a row's columns are ever sorted.
+  static void offer(const Candidate& candidate, std::size_t most, double& bound, Candidates& list) {
+    if (!(candidate.change < bound)) return;
+    list.push_back(candidate);
+    if (most == 0 || list.size() < 2 * most) return;
+    cut(most, list);
+    bound = list.back().change;
+  }
+
+  // The `most` best (0: all), the worst of them last.
+  static void cut(std::size_t most, Candidates& list) {
+    if (most == 0 || list.size() <= most) return;
+    std::nth_element(list.begin(), list.begin() + static_cast<std::ptrdiff_t>(most) - 1, list.end());
+    list.resize(most);
+  }
+
+  template <class Entry>
+  Swap best_swap(const Entry& h) const {
+    Swap best;
+    for (std::size_t p = 0; p < back_.size(); ++p) {
+      const double twice = 2 * w(back_[p].column);
+      for (std::size_t k = 0; k < away_.size(); ++k) {
+        const double both =
+            twice * w(away_[k].column) * static_cast<double>(h(back_[p].column, away_[k].column));
+        const double change = back_[p].change + away_[k].change - both;
+        if (change < best.change) best = {.back = p, .away = k, .change = change};
+      }
     }
+    return best;
+  }
+
+  void apply(const Swap& swap) {
+    const std::int64_t p = back_[swap.back].column, k = away_[swap.away].column;
+    loss_ += swap.change;
+    keep_[static_cast<std::size_t>(p)] = 1;
+    keep_[static_cast<std::size_t>(k)] = 0;
+    const double minus = w(p), plus = w(k);
+    const std::span<const float> back = h_.row(p), away = h_.row(k);
+    for (std::size_t c = 0; c < image_.size(); ++c)
+      image_[c] += plus * static_cast<double>(away[c]) - minus * static_cast<double>(back[c]);
   }
 
   const Matrix& h_;
-  int group_;
-  std::size_t candidates_;
-  std::vector<Candidate> back_, away_;
+  const Matrix& blocks_;
+  std::span<const float> w_;
+  std::span<float> keep_;
+  std::vector<double> image_;
+  double loss_ = 0;
+  Candidates back_, away_;
 };
 
 }  // namespace
@@ -123,21 +194,23 @@ Result<Matrix> wanda_mask(ThreadPool& pool, const Matrix& weight, std::span<cons
 void improve_mask(ThreadPool& pool, const Matrix& weight, const Matrix& hessian, const PrunePattern& pattern,
                   const SwapOptions& options, Matrix& keep) {
   const std::int64_t cols = weight.cols();
+  Matrix pruned = Matrix::for_overwrite(weight.rows(), cols),
+         image = Matrix::for_overwrite(weight.rows(), cols);
+  pool.parallel_for(weight.rows() * cols, 1 << 15, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i)
+      pruned.data()[i] = keep.data()[i] == 0 ? weight.data()[i] : 0.0f;
+  });
+  kernels::gemm_nn(pool, weight.rows(), cols, cols, pruned.data(), cols, hessian.data(), cols, image.data(),
+                   cols);
+  const Matrix blocks = diagonal_blocks(hessian, pattern.is_structured() ? pattern.group : 1);
   pool.parallel_for(weight.rows(), 16, [&](std::int64_t first, std::int64_t last) {
-    Matrix pruned(last - first, cols), image(last - first, cols);
-    for (std::int64_t i = 0; i < pruned.rows() * cols; ++i) {
-      pruned.data()[i] = keep.data()[first * cols + i] == 0 ? weight.data()[first * cols + i] : 0.0f;
-    }
-    kernels::gemm_nn(pool, pruned.rows(), cols, cols, pruned.data(), cols, hessian.data(), cols, image.data(),
-                     cols);
-    RowSwaps swaps(hessian, pattern, options);
-    for (std::int64_t r = 0; r < pruned.rows(); ++r) {
-      std::vector<double> row_image(image.row(r).begin(), image.row(r).end());
-      double loss = 0;
-      for (std::int64_t c = 0; c < cols; ++c) {
-        loss += static_cast<double>(pruned.at(r, c)) * row_image[static_cast<std::size_t>(c)];
+    for (std::int64_t r = first; r < last; ++r) {
+      RowSwaps row(hessian, blocks, weight.row(r), keep.row(r), {image.row(r).begin(), image.row(r).end()});
+      if (pattern.is_structured()) {
+        row.run_in_groups(options.swaps_per_row);
+      } else {
+        row.run(static_cast<std::size_t>(options.candidates), options.swaps_per_row);
       }
-      swaps.run(weight.row(first + r), keep.row(first + r), row_image, loss, options.swaps_per_row);
     }
   });
 }

@@ -20,16 +20,16 @@ Result<Matrix> wanda_mask(ThreadPool& pool, const Matrix& weight, std::span<cons
                           const PrunePattern& pattern);
 
 struct SwapOptions {
-  int swaps_per_row = 100;
-  // Pruned and kept weights looked at per swap, the most promising of each; 0: all (quadratic in the
-  // columns).
+  int swaps_per_row = 1000;
+  // Without groups: pruned and kept weights looked at per swap, the most promising of each; 0: all (quadratic
+  // in the columns).
   int candidates = 16;
 };
 
 // Exchanges pruned for kept weights of the same row (of the same group with n:m) while that lowers
 // (w - q) H (w - q)^T, where q is w under the mask: what pruning without an update costs (SparseSwaps,
-// 2512.10922). Each swap is the best of its candidates and the loss of a row never rises. Counts per row
-// stay.
+// 2512.10922). Each swap is the best of its candidates (of its group) and the loss of a row never rises.
+// Counts per row stay.
 void improve_mask(ThreadPool& pool, const Matrix& weight, const Matrix& hessian, const PrunePattern& pattern,
                   const SwapOptions& options, Matrix& keep);
 

@@ -6,6 +6,9 @@
 #include <cmath>
 #include <limits>
 
+#include "base/check.h"
+#include "kernels/convert.h"
+
 namespace nibble {
 namespace {
 
@@ -34,10 +37,10 @@ Status store_side(const std::string& prefix, const std::optional<QuantizationArg
 
 }  // namespace
 
-Matrix weight_matrix(const ModuleWork& work) {
+Matrix weight_matrix(ThreadPool& pool, const ModuleWork& work) {
   const std::int64_t rows = work.weight.dim(0);
   Matrix result = Matrix::for_overwrite(rows, rows == 0 ? 0 : work.weight.size() / rows);
-  work.weight.decode_f32(0, result.values());
+  kernels::decode(pool, work.weight, result);
   return result;
 }
 
@@ -45,8 +48,11 @@ std::vector<float> bias_values(const ModuleWork& work) {
   return work.bias ? work.bias->to_f32() : std::vector<float>();
 }
 
-void store_weight(const Matrix& weight, ModuleWork& work) {
-  work.weight = Tensor::from_f32(work.weight.dtype(), work.weight.shape(), weight.values());
+void store_weight(ThreadPool& pool, const Matrix& weight, ModuleWork& work) {
+  Tensor stored = Tensor::for_overwrite(work.weight.dtype(), work.weight.shape());
+  CHECK(stored.size() == std::ssize(weight.values()), "a weight keeps its size");
+  kernels::encode_from_f32(pool, stored.dtype(), weight.data(), stored.size(), stored.mutable_bytes().data());
+  work.weight = std::move(stored);
 }
 
 void store_bias(std::span<const float> bias, ModuleWork& work) {

@@ -9,10 +9,10 @@
 
 namespace nibble {
 
-Matrix weight_matrix(const ModuleWork& work);            // norms are one column
-std::vector<float> bias_values(const ModuleWork& work);  // empty without a bias
+Matrix weight_matrix(ThreadPool& pool, const ModuleWork& work);  // norms are one column
+std::vector<float> bias_values(const ModuleWork& work);          // empty without a bias
 // Rounded to the dtype that the tensor has.
-void store_weight(const Matrix& weight, ModuleWork& work);
+void store_weight(ThreadPool& pool, const Matrix& weight, ModuleWork& work);
 void store_bias(std::span<const float> bias, ModuleWork& work);
 
 // A report row with the error |changed - original| / |original| as square root of noise / signal.

@@ -50,12 +50,15 @@ class Admm {
     each_part([&](std::int64_t i) { dual_.data()[i] = pull_.data()[i] - dual_.data()[i]; });
   }
 
-  void iterate(const Matrix& inverse, double rho_value, SparseLayer& layer) {
-    const auto rho = static_cast<float>(rho_value);
-    const std::int64_t cols = dense_.cols();
+  // The first right-hand side under a new rho; settle() leaves the next ones.
+  void aim(float rho, const SparseLayer& layer) {
     each_part([&](std::int64_t i) {
       right_.data()[i] = pull_.data()[i] - dual_.data()[i] + rho * layer.weight.data()[i];
     });
+  }
+
+  void iterate(const Matrix& inverse, float rho, SparseLayer& layer) {
+    const std::int64_t cols = dense_.cols();
     kernels::gemm_nn(pool_, dense_.rows(), cols, cols, right_.data(), cols, inverse.data(), cols,
                      dense_.data(), cols);
     if (pattern_.is_structured()) {
@@ -95,11 +98,14 @@ class Admm {
       for (std::int64_t c = 0; c < dense_.cols(); ++c) keep[c] *= allowed_->at(r, c);
     }
     const float* const dense = dense_.row(r).data();
+    const float* const pull = pull_.row(r).data();
     float* const weight = layer.weight.row(r).data();
     float* const dual = dual_.row(r).data();
+    float* const right = right_.row(r).data();
     for (std::int64_t c = 0; c < dense_.cols(); ++c) {
       weight[c] *= keep[c];
       dual[c] += rho * (dense[c] - weight[c]);
+      right[c] = pull[c] - dual[c] + rho * weight[c];
     }
   }
 
@@ -147,8 +153,9 @@ Result<SparseLayer> admm_mask(ThreadPool& pool, const Matrix& weight, const Matr
   double rho = options.first_rho;
   for (int done = 0; done < options.iterations; rho *= growth) {
     TRY_ASSIGN(const Matrix inverse, damped_inverse(pool, normal, rho));
+    admm.aim(static_cast<float>(rho), layer);
     for (int i = 0; i < options.iterations_per_rung && done < options.iterations; ++i, ++done) {
-      admm.iterate(inverse, rho, layer);
+      admm.iterate(inverse, static_cast<float>(rho), layer);
     }
   }
   layer.weight = scaled_columns(pool, layer.weight, inverse_scale);
