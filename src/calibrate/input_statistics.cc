@@ -82,18 +82,35 @@ void InputStatistics::add_sample(const float* x, std::int64_t rows) {
     sampled_.insert(sampled_.end(), x + r * cols_, x + (r + 1) * cols_);
 }
 
+// In the order of rows whatever the chunks are. Four rows a pass over the totals.
 void InputStatistics::add_columns(ThreadPool& pool, const float* x, std::int64_t rows) {
-  pool.parallel_for(cols_, 128, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t c = first; c < last; ++c) {
-        const float value = x[r * cols_ + c];
-        const auto at = static_cast<std::size_t>(c);
-        abs_sum_[at] += static_cast<double>(std::fabs(value));
-        square_sum_[at] += static_cast<double>(value) * static_cast<double>(value);
-        min_[at] = std::min(min_[at], value);
-        max_[at] = std::max(max_[at], value);
+  const auto add = [this](const float* row, std::int64_t stride, int count, std::int64_t first,
+                          std::int64_t last) {
+    double* const abs_sum = abs_sum_.data();
+    double* const square_sum = square_sum_.data();
+    for (std::int64_t c = first; c < last; ++c) {
+      double sum = abs_sum[c], squares = square_sum[c];
+      for (int i = 0; i < count; ++i) {
+        const auto value = static_cast<double>(row[i * stride + c]);
+        sum += std::fabs(value);
+        squares += value * value;
+      }
+      abs_sum[c] = sum;
+      square_sum[c] = squares;
+    }
+    float* const least = min_.data();
+    float* const most = max_.data();
+    for (std::int64_t c = first; c < last; ++c) {
+      for (int i = 0; i < count; ++i) {
+        least[c] = std::min(least[c], row[i * stride + c]);
+        most[c] = std::max(most[c], row[i * stride + c]);
       }
     }
+  };
+  pool.parallel_for(cols_, 128, [&](std::int64_t first, std::int64_t last) {
+    std::int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) add(x + r * cols_, cols_, 4, first, last);
+    for (; r < rows; ++r) add(x + r * cols_, cols_, 1, first, last);
   });
 }
 

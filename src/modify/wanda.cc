@@ -17,7 +17,7 @@ namespace {
 constexpr double kLeastGain = 1e-7;
 
 // What the search for exchanges reads again and again of H, side by side: the blocks of the groups on its
-// diagonal, row c the block's row of column c (without groups: the diagonal).
+// diagonal, row c the row of column c in its block (without groups: the diagonal).
 Matrix diagonal_blocks(const Matrix& h, std::int64_t group) {
   Matrix blocks = Matrix::for_overwrite(h.rows(), group);
   for (std::int64_t c = 0; c < h.rows(); ++c) {
@@ -34,9 +34,13 @@ class RowSwaps {
  public:
   RowSwaps(const Matrix& hessian, const Matrix& blocks, std::span<const float> w, std::span<float> keep,
            std::vector<double> image)
-      : h_(hessian), blocks_(blocks), w_(w), keep_(keep), image_(std::move(image)) {
+      : h_(hessian), blocks_(blocks), w_(w), keep_(keep), image_(std::move(image)), own_(w.size()) {
+    std::int64_t in_group = 0;
     for (std::size_t c = 0; c < w_.size(); ++c) {
-      if (keep_[c] == 0) loss_ += static_cast<double>(w_[c]) * image_[c];
+      const auto value = static_cast<double>(w_[c]);
+      own_[c] = value * value * static_cast<double>(blocks_.at(static_cast<std::int64_t>(c), in_group));
+      if (++in_group == blocks_.cols()) in_group = 0;
+      if (keep_[c] == 0) loss_ += value * image_[c];
     }
   }
 
@@ -94,9 +98,9 @@ class RowSwaps {
   bool is_gain(const Swap& swap) const { return swap.change < -kLeastGain * loss_; }
 
   double change_of(std::int64_t c) const {
-    const double own = w(c) * w(c) * static_cast<double>(blocks_.at(c, c % blocks_.cols()));
-    const double cross = 2 * w(c) * image_[static_cast<std::size_t>(c)];
-    return is_kept(c) ? own + cross : own - cross;
+    const auto at = static_cast<std::size_t>(c);
+    const double cross = 2 * w(c) * image_[at];
+    return is_kept(c) ? own_[at] + cross : own_[at] - cross;
   }
 
   // Fills back_ and away_ with what may come back and go away in [first, last): the `most` best of each (0:
@@ -163,20 +167,25 @@ class RowSwaps {
   const Matrix& blocks_;
   std::span<const float> w_;
   std::span<float> keep_;
-  std::vector<double> image_;
+  std::vector<double> image_, own_;  // own: w_c^2 H_cc
   double loss_ = 0;
   Candidates back_, away_;
 };
 
 }  // namespace
 
-Matrix wanda_scores(const Matrix& weight, std::span<const float> mean_square) {
+Matrix wanda_scores(ThreadPool& pool, const Matrix& weight, std::span<const float> mean_square) {
   CHECK(static_cast<std::int64_t>(mean_square.size()) == weight.cols(), "one mean square per input");
-  Matrix scores(weight.rows(), weight.cols());
-  for (std::int64_t c = 0; c < weight.cols(); ++c) {
-    const float norm = std::sqrt(mean_square[static_cast<std::size_t>(c)]);
-    for (std::int64_t r = 0; r < weight.rows(); ++r) scores.at(r, c) = std::fabs(weight.at(r, c)) * norm;
-  }
+  std::vector<float> norm(mean_square.size());
+  for (std::size_t c = 0; c < norm.size(); ++c) norm[c] = std::sqrt(mean_square[c]);
+  Matrix scores = Matrix::for_overwrite(weight.rows(), weight.cols());
+  pool.parallel_for(weight.rows(), 16, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t r = first; r < last; ++r) {
+      const float* const w = weight.row(r).data();
+      float* const score = scores.row(r).data();
+      for (std::size_t c = 0; c < norm.size(); ++c) score[c] = std::fabs(w[c]) * norm[c];
+    }
+  });
   return scores;
 }
 
@@ -184,7 +193,7 @@ Result<Matrix> wanda_mask(ThreadPool& pool, const Matrix& weight, std::span<cons
                           const PrunePattern& pattern) {
   TRY(solver::check_weight(weight));
   TRY(check_pattern(pattern, weight.cols()));
-  const Matrix scores = wanda_scores(weight, mean_square);
+  const Matrix scores = wanda_scores(pool, weight, mean_square);
   if (pattern.is_structured())
     return solver::keep_largest_in_groups(pool, scores, pattern.zeros, pattern.group);
   const double pruned = std::floor(static_cast<double>(weight.cols()) * pattern.sparsity);

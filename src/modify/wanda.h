@@ -13,7 +13,7 @@
 namespace nibble {
 
 // |w_rc| * sqrt(mean_square_c). Any common factor of the mean squares gives the same masks.
-Matrix wanda_scores(const Matrix& weight, std::span<const float> mean_square);
+Matrix wanda_scores(ThreadPool& pool, const Matrix& weight, std::span<const float> mean_square);
 
 // The mask of llm-compressor: floor(cols * sparsity) of every row, or n of every m consecutive weights.
 Result<Matrix> wanda_mask(ThreadPool& pool, const Matrix& weight, std::span<const float> mean_square,

@@ -109,7 +109,7 @@ double best_loss(const Matrix& metric, std::span<const float> w, const std::vect
 
 TEST(MaskTest, TwoOfFourIsTheBestOfSixPatterns42) {
   PrunedLayer layer;
-  const Matrix scores = wanda_scores(layer.weight, layer.mean_square());
+  const Matrix scores = wanda_scores(layer.pool, layer.weight, layer.mean_square());
   const Matrix keep =
       wanda_mask(layer.pool, layer.weight, layer.mean_square(), {.zeros = 2, .group = 4}).value();
   expect_pattern(keep, 2, 4);
