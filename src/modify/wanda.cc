@@ -44,20 +44,26 @@ class RowSwaps {
     }
   }
 
-  // Group after group, the best exchange of each, until none is left: an exchange touches every column once,
-  // the search for it only its group.
+  // Group after group, in sweeps: a sweep makes each group's best exchange if it gains at least a quarter of
+  // what the best did in the sweep before. So large gains come first, nearly as if the best of all groups
+  // were looked for each time, but an exchange touches every column once and the search for it only its
+  // group. (Exchanging whatever gains, in the order of groups: perplexity 111 instead of 100 after Wanda
+  // 2:4.)
   void run_in_groups(int swaps) {
     const std::int64_t group = blocks_.cols();
+    double bound = -std::numeric_limits<double>::infinity();
     for (bool changed = true; changed;) {
-      changed = false;
+      double most = 0;
       for (std::int64_t first = 0; first < std::ssize(w_); first += group) {
         look_at(first, first + group, 0);
         const Swap best = best_swap([&](std::int64_t p, std::int64_t k) { return blocks_.at(p, k - first); });
-        if (!is_gain(best)) continue;
+        most = std::min(most, best.change);
+        if (!is_gain(best) || best.change > bound) continue;
         if (swaps-- == 0) return;
         apply(best);
-        changed = true;
       }
+      changed = most < -kLeastGain * loss_;
+      bound = most / 4;
     }
   }
 
