@@ -147,7 +147,7 @@ Result<LayerReport> GptqModifier::compress(ModuleWork& work, const WeightParams&
 
 Result<std::vector<LayerReport>> GptqModifier::on_sequential_epoch_end(UnitWork& unit, Context& context) {
   TRY_ASSIGN(const auto observed, observe_unit(unit, context.pool));
-  Shared shared;
+  Shared shared{.shifts = UnitShifts(unit), .metrics = {}};
   std::vector<LayerReport> reports;
   for (std::size_t i = 0; i < unit.modules.size(); ++i) {
     ModuleWork& work = unit.modules[i];

@@ -100,13 +100,25 @@ unsigned correction_needs(const CorrectionOptions& options) {
   return options.target ? kHessian | kInputShift : kHessian;
 }
 
-ShiftSolver& UnitShifts::of(const ModuleStatistics& seen, double dampening_frac) {
+UnitShifts::UnitShifts(const UnitWork& unit) {
+  for (const ModuleWork& work : unit.modules) {
+    if (work.statistics != nullptr) ++readers_left_[work.statistics->compared_hessian];
+  }
+}
+
+Result<ShiftDirections> UnitShifts::directions(ThreadPool& pool, const ModuleStatistics& seen,
+                                               const Matrix& weight, double dampening_frac) {
   const Hessian* const hessian = seen.compared_hessian;
   if (last_ != hessian) {
     solver_.emplace(*hessian, shifts_of(seen), shift_dampening(*hessian, dampening_frac));
   }
   last_ = hessian;
-  return *solver_;
+  Result<ShiftDirections> found = solver_->directions(pool, weight);
+  if (--readers_left_[hessian] == 0) {
+    solver_.reset();
+    last_ = nullptr;
+  }
+  return found;
 }
 
 Result<LayerTarget> LayerTarget::make(ThreadPool& pool, const ModuleWork& work,
@@ -123,7 +135,7 @@ Result<LayerTarget> LayerTarget::make(ThreadPool& pool, const ModuleWork& work,
   const Matrix& weight = target.original_;
   TRY_ASSIGN(ShiftDirections found, is_centred
                                         ? Centred(seen).directions(pool, weight, options.dampening_frac)
-                                        : shifts.of(seen, options.dampening_frac).directions(pool, weight));
+                                        : shifts.directions(pool, seen, weight, options.dampening_frac));
   target.strength_ = options.strength ? *options.strength : judged_strength(found);
   if (target.strength_ == 0) return target;
   Matrix direction = std::move(found.direction[0]);

@@ -129,7 +129,7 @@ Result<LayerReport> SparseGptModifier::prune_module(ModuleWork& work, const Prun
 
 Result<std::vector<LayerReport>> SparseGptModifier::on_sequential_epoch_end(UnitWork& unit,
                                                                             Context& context) {
-  UnitShifts shifts;
+  UnitShifts shifts(unit);
   return prune_unit(
       unit, [&](const ModuleInfo& module) { return pattern_of(module); },
       [&](ModuleWork& work, const PrunePattern& pattern) {
@@ -186,7 +186,7 @@ Result<LayerReport> WandaPruningModifier::prune_well(ModuleWork& work, const Pru
 
 Result<std::vector<LayerReport>> WandaPruningModifier::on_sequential_epoch_end(UnitWork& unit,
                                                                                Context& context) {
-  UnitShifts shifts;
+  UnitShifts shifts(unit);
   return prune_unit(
       unit, [&](const ModuleInfo& module) { return pattern_of(module); },
       [&](ModuleWork& work, const PrunePattern& pattern) {

@@ -47,7 +47,7 @@ struct DeviatingLayer {
   }
 
   Matrix target(double strength) {
-    UnitShifts shifts;
+    UnitShifts shifts(unit);
     const CorrectionOptions options{.target = true, .strength = strength};
     return LayerTarget::make(builder.pool(), unit.modules[0], options, shifts).value().weight();
   }
